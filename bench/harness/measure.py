@@ -1,0 +1,153 @@
+"""Runs one scenario once: server up, warm-up, load, drain, count."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from harness.load import Offered, offer
+from harness.scenario import Scenario
+from harness.server import ROOT, Penstock, peak_rss_mb, start
+
+# On the disk that the repository is on: a memory file system would make every sync free.
+SCRATCH = ROOT / ".build" / "bench"
+
+# The search for the sustained rate: each try runs this long, and the log may grow by this share of
+# what was offered before the rate counts as too high.
+TRY_SECONDS = 20.0
+SEARCH_STEPS = 5
+GROWTH_SHARE = 0.02
+SETTLE_SECONDS = 120
+
+Row = dict[str, float]
+
+
+def measure(scenario: Scenario, program: Path, *, smoke: bool) -> Row:
+    """Run `scenario` once and give its numbers.
+
+    Raises:
+        SystemExit: A request failed, or what is stored is not what was acknowledged.
+    """
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{scenario.name}-", dir=SCRATCH))
+    try:
+        server = start(scenario, folder)
+        try:
+            if scenario.kind == "sustained":
+                assert isinstance(server, Penstock)
+                row, acknowledged = _sustained(scenario, program, server, smoke=smoke)
+            else:
+                warmup = 0
+                target = server.target(scenario.protocol)
+                if scenario.warmup_seconds > 0:
+                    seconds = scenario.warmup_seconds
+                    warmup = offer(
+                        program, scenario, target, server.pid, seconds=seconds, id_space=0
+                    ).events
+                offered = offer(
+                    program, scenario, target, server.pid, seconds=scenario.seconds, id_space=1
+                )
+                row, acknowledged = _rates(offered), warmup + offered.events
+            row["max_rss_mb"] = peak_rss_mb(server.pid)
+            life = server.stop()
+        finally:
+            server.kill()
+        stored, different = server.stored()
+        if (stored, different) != (acknowledged, acknowledged):
+            message = (
+                f"{scenario.name}: acknowledged {acknowledged} events, stored {stored} rows "
+                f"with {different} different ids"
+            )
+            raise SystemExit(message)
+        row["stored_events"] = stored
+        row["drain_seconds"] = life.drain_seconds
+        row["life_cpu_seconds"] = life.cpu_seconds
+        row["stored_per_cpu_second"] = stored / life.cpu_seconds
+        return row
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _rates(offered: Offered) -> Row:
+    # A smoke run may be shorter than one tick of the clock.
+    server_cpu = max(offered.server_cpu_seconds, 0.01)
+    return {
+        "requests_per_second": offered.requests / offered.seconds,
+        "events_per_second": offered.events / offered.seconds,
+        "megabytes_per_second": offered.bytes / offered.seconds / 1e6,
+        "events_per_cpu_second": offered.events / server_cpu,
+        "requests_per_cpu_second": offered.requests / server_cpu,
+        "server_cores": offered.server_cpu_seconds / offered.seconds,
+        "load_cores": offered.load_cpu_seconds / offered.seconds,
+        "p50_ms": offered.p50_ms,
+        "p90_ms": offered.p90_ms,
+        "p99_ms": offered.p99_ms,
+        "p999_ms": offered.p999_ms,
+        "seconds": offered.seconds,
+    }
+
+
+def _sustained(
+    scenario: Scenario, program: Path, server: Penstock, *, smoke: bool
+) -> tuple[Row, int]:
+    """Halve the interval of rates until it is narrow, then hold the rate that was kept up.
+
+    Open loop: latencies count from the intended start of each request.
+    """
+    acknowledged = 0
+    space = 0
+
+    def attempt(rate: int | None, seconds: float) -> tuple[Offered, bool]:
+        nonlocal acknowledged, space
+        _settle(server)
+        before = server.backlog_bytes()
+        target = server.target(scenario.protocol)
+        offered = offer(
+            program, scenario, target, server.pid, seconds=seconds, id_space=space, rate=rate
+        )
+        growth = server.backlog_bytes() - before
+        acknowledged += offered.events
+        space += 1
+        # One flush interval of events is always on its way to the table.
+        allowed = GROWTH_SHARE * offered.bytes + _flush_seconds(scenario) * (
+            offered.bytes / offered.seconds
+        )
+        kept_up = offered.unsent == 0 and growth <= allowed
+        print(
+            f"  {rate or 'closed loop'} requests/s: "
+            f"{offered.events / offered.seconds:,.0f} events/s, "
+            f"log grew by {growth / 1e6:,.0f} MB of {offered.bytes / 1e6:,.0f} MB: "
+            f"{'kept up' if kept_up else 'too much'}"
+        )
+        return offered, kept_up
+
+    if smoke:
+        offered, _ = attempt(50, scenario.seconds)
+        return _rates(offered), acknowledged
+    ceiling, _ = attempt(None, TRY_SECONDS)
+    low, high = 0, int(ceiling.requests / ceiling.seconds)
+    for _ in range(SEARCH_STEPS):
+        rate = (low + high) // 2
+        _, kept_up = attempt(rate, TRY_SECONDS)
+        low, high = (rate, high) if kept_up else (low, rate)
+    held = False
+    offered = ceiling
+    while low > 0 and not held:
+        offered, held = attempt(low, scenario.seconds)
+        if not held:
+            low = int(low * 0.95)
+    if not held:
+        message = f"{scenario.name}: no rate was kept up"
+        raise SystemExit(message)
+    return _rates(offered), acknowledged
+
+
+def _settle(server: Penstock) -> None:
+    """Wait until everything acknowledged is in the table, so that tries do not meet."""
+    began = time.monotonic()
+    while server.backlog_bytes() > 0 and time.monotonic() - began < SETTLE_SECONDS:
+        time.sleep(0.5)
+
+
+def _flush_seconds(scenario: Scenario) -> float:
+    return float(scenario.environment.get("PENSTOCK_FLUSH_INTERVAL_SECONDS", "5"))

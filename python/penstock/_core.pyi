@@ -1,0 +1,245 @@
+"""The Rust core, as Python sees it. Compared with the built module by `stubtest`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Self, final
+
+__all__ = [
+    "BUILD_FEATURES",
+    "BUILD_PROFILE",
+    "CoreError",
+    "Cut",
+    "DataDirectoryError",
+    "Engine",
+    "Refusal",
+    "SegmentFile",
+    "SubmitResult",
+    "TailRead",
+    "__version__",
+    "arrow_schema_json",
+    "codes",
+    "crash_points",
+    "decode_for_bench",
+    "endpoints",
+    "read_tail",
+    "warnings",
+]
+
+__version__: Final[str]
+BUILD_PROFILE: Final[str]
+"""`release` or `debug`."""
+BUILD_FEATURES: Final[tuple[str, ...]]
+"""`("testing",)` in a build for tests, else empty."""
+
+def codes() -> list[tuple[str, str, str]]:
+    """List every code of the core: (code, scope, public text); scope: event, request, overload."""
+
+def endpoints() -> list[tuple[str, int]]:
+    """List the endpoints that decoding knows: (name, number)."""
+
+def warnings() -> list[str]:
+    """List the values of the `warnings` column."""
+
+class CoreError(Exception):
+    """Something failed in the core: `args` is (stable code, message)."""
+
+class DataDirectoryError(CoreError):
+    """The data directory is unusable, of a newer format, or in use by another process."""
+
+@final
+class Refusal:
+    """A whole request was refused."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def text(self) -> str:
+        """What the client reads: the protocol's text, then `: ` and the detail, if there is one."""
+    @property
+    def retry_after_seconds(self) -> int:
+        """Whole seconds, 1 to 10, after which it may be sent again; 0: sending again can't help."""
+
+@final
+class SubmitResult:
+    """Outcome of one HTTP request whose events are stored at the ack level that was asked for."""
+
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def duplicates(self) -> int: ...
+    @property
+    def rejected(self) -> int: ...
+    @property
+    def log_position(self) -> int: ...
+    @property
+    def first_rejection(self) -> tuple[int, str, str] | None:
+        """(index in the request, code, public text) of the first refused event."""
+
+@final
+class SegmentFile:
+    """One Parquet file of a cut: written, synced, not yet named by its table."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the table's directory, as it is on disk (partition directories encoded)."""
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def partition_values(self) -> dict[str, str]:
+        """Raw values: {"project": …, "date": "YYYY-MM-DD"}; for `rejected` only the date."""
+    @property
+    def stats_json(self) -> str:
+        """Delta statistics: numRecords, minValues, maxValues, nullCount of the time and position
+        columns."""
+    @property
+    def first_position(self) -> int:
+        """Least log position of a row."""
+    @property
+    def last_position(self) -> int:
+        """Greatest log position of a row."""
+
+@final
+class Cut:
+    """All rows at or below one position of the log that are not yet in the tables."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def lanes(self) -> list[tuple[str, int]]:
+        """(lane, position to commit for it) of each lane that the log has at or below `position`,
+        also those that an earlier cut named."""
+    @property
+    def files(self) -> dict[str, list[SegmentFile]]:
+        """Per table (`events`, `rejected`); a table without rows has an empty list."""
+    @property
+    def releases(self) -> bool:
+        """Whether a WAL file could go once every table has passed this cut: then a table without
+        rows gets a commit of the transactions alone."""
+
+@final
+class Engine:
+    """The service behind the fronts. One per data directory and process; opened after any fork."""
+
+    def __new__(cls, options: Mapping[str, str | int | bool | None]) -> Self:
+        """Lock and open the data directory and recover the log; nothing is admitted yet.
+
+        Raises:
+            DataDirectoryError: codes `data_directory_in_use`, `data_directory_unusable`,
+                `data_directory_newer_format`.
+            CoreError: Recovery failed.
+        """
+
+    def lanes(self) -> list[tuple[str, int, int]]:
+        """(lane, first, last position) of every lane with records in the log, oldest first."""
+
+    def table_note(self) -> bytes | None:
+        """The synced note of what the tables had passed, as `cut_committed` was last given it."""
+
+    def start(self, committed: Mapping[str, Mapping[str, int]]) -> None:
+        """Start the background and admit requests. `committed`: table → lane → position."""
+
+    def hold_commits(self, reason: str | None) -> None:
+        """Keep acknowledging but make no cut and release nothing (None: go on)."""
+
+    @property
+    def completion_fd(self) -> int:
+        """An eventfd that is readable when `drain` has something to give."""
+
+    def submit_http(
+        self,
+        ticket: object,
+        body: bytes,
+        endpoint: int,
+        coding: int,
+        sent_at_us: int | None,
+        client_address: str | None,
+    ) -> Refusal | None:
+        """Take one HTTP request. None: `ticket` comes back from `drain`, exactly once.
+
+        A refusal is an answer already: overload or shutdown; `ticket` does not come back.
+        """
+
+    def submit_append(
+        self, ticket: object, message: bytes, metadata_token: str | None, client_address: str | None
+    ) -> Refusal | None:
+        """Take one serialized `AppendRequest`; what `drain` gives is a serialized `AppendResponse`
+        or a refusal."""
+
+    def drain(self) -> list[tuple[object, SubmitResult | Refusal | bytes]]:
+        """Take all finished requests: (ticket, result). Called on the loop's thread only."""
+
+    def next_cut(self, timeout_ms: int) -> Cut | None:
+        """Wait (GIL released) for a cut to be committed; None when there is none in that time.
+
+        The same cut is given again until `cut_committed` names it."""
+
+    def cut_committed(self, position: int, committed: Mapping[str, int], note: bytes) -> None:
+        """Say that the commits of a cut are durable. `committed`: table → position passed by its
+        transactions. Writes and syncs `note`, then releases WAL files that all tables passed.
+
+        Raises:
+            CoreError: `next_cut` gives the cut again; call again."""
+
+    def discard_cut(self, position: int) -> None:
+        """Take back a cut that can't be committed; its rows come again in a later one."""
+
+    def flush(self) -> None:
+        """Ask for a cut as soon as may be, without waiting for it."""
+
+    def drain_and_stop_admission(self) -> None:
+        """Refuse new requests from now on (shutdown); those in flight go on."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests taken and not yet given back by `drain`."""
+
+    @property
+    def backlog(self) -> tuple[int, int]:
+        """(records, WAL bytes) that are durable and in no committed cut."""
+
+    def state(self) -> tuple[str, str]:
+        """(`starting` | `ready` | `draining` | `degraded` | `failed`, reason code or empty).
+
+        `failed`: a bug was met; end the process, the log keeps what was acknowledged."""
+
+    def metrics(self) -> str:
+        """Prometheus text of the core's metrics, without the final newline of the exposition."""
+
+    def log_events(self) -> list[tuple[str, str, dict[str, str]]]:
+        """Take what the core has to log: (level, event name, fields)."""
+
+    def close(self) -> None:
+        """Stop the threads, sync and close the log. Idempotent."""
+
+@final
+class TailRead:
+    """What the log holds above the tables, as Parquet files in a folder of the caller's."""
+
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """Per table, absolute paths of Parquet files that hold all of the table's columns."""
+    @property
+    def spans(self) -> list[tuple[str, int, int]]:
+        """(lane, first, last): positions that were read or passed on purpose, joined up."""
+    @property
+    def damage(self) -> list[str]:
+        """Sentences that name ranges which could not be read."""
+
+def read_tail(
+    data_directory: str, output_directory: str, above: Mapping[str, int], memory_bytes: int
+) -> TailRead:
+    """Read the log of a live or stopped server, without a lock, into Parquet files.
+
+    `above`: lane → position below which records need not be read (an optimisation only).
+    `memory_bytes`: rows held before they are written to a file.
+    """
+
+def arrow_schema_json(table: str) -> str:
+    """The columns of `events` or `rejected`: Delta schema JSON (`{"type":"struct","fields":…}`)."""
+
+def decode_for_bench(body: bytes, endpoint: int, coding: int) -> int:
+    """Decode a body and forget it; the number of accepted events. For bench/python only."""
+
+def crash_points() -> Sequence[str]:
+    """Names that PENSTOCK_CRASH_AT takes; empty without the `testing` feature."""

@@ -1,0 +1,1 @@
+"""Generated from `proto/`. Regenerate with `make proto`; never edit."""

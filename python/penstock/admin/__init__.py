@@ -1,0 +1,1 @@
+"""Health, metrics and a status page, on a listener of their own."""

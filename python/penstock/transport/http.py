@@ -1,0 +1,226 @@
+"""An HTTP listener: its connections, their shared clock, its counters, its life cycle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from penstock.config import split_address
+from penstock.errors import ListenError
+from penstock.logs import logger
+from penstock.transport import http_responses
+from penstock.transport.http_protocol import HttpProtocol
+from penstock.transport.http_query import read_query
+from penstock.transport.http_request import refused_here
+from penstock.transport.http_routes import UNKNOWN, Page, Route, capture_routes, page_routes
+
+if TYPE_CHECKING:
+    from penstock.engine import Engine
+    from penstock.transport.http_connection import HttpConnection
+    from penstock.transport.http_limits import HttpLimits
+    from penstock.transport.http_query import Query
+
+_log = logger("http")
+
+# Connections that the kernel holds for us while the loop is busy: a burst of one commit group.
+_BACKLOG: Final = 1024
+
+_COME_BACK: Final = refused_here("shutting_down", "", 2)
+
+Submit = Callable[[object, bytes, int, int, int | None, str | None], Any]
+
+
+class HttpFront:
+    """One listener and everything that its connections share.
+
+    Attributes:
+        routes: By raw path, as far as it can be found without looking at the query.
+        unknown: The route of everything else.
+        submit: `submit_http` of the engine.
+        now: Seconds of the loop's clock at the last tick; what timeouts are measured with.
+        date: The date header of this second.
+        success: The whole common answer of this second.
+        draining: Whether new requests are refused because the service stops.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_server",
+        "_timer",
+        "connections",
+        "connections_opened",
+        "counts",
+        "date",
+        "draining",
+        "limits",
+        "name",
+        "now",
+        "received_bytes",
+        "receiving_bytes",
+        "routes",
+        "sent_bytes",
+        "submit",
+        "success",
+        "unknown",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        routes: Mapping[bytes, Route],
+        limits: HttpLimits,
+        submit: Submit | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.name = name
+        self.routes = dict(routes)
+        self.limits = limits
+        self.submit = submit or _refuse_capture
+        self.unknown = Route(UNKNOWN)
+        self.draining = False
+        self.connections: set[HttpConnection] = set()
+        self.connections_opened = 0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.receiving_bytes = 0
+        self.counts: dict[tuple[str, int], int] = {}
+        self._clock = clock
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.now = clock() if clock else 0.0
+        self.date = b""
+        self.success = b""
+        self.tick()
+
+    # Life cycle.
+
+    async def start(self, address: str) -> str:
+        """Listen, and give the real address.
+
+        Raises:
+            ListenError: The address can't be listened on, for example since its port is in use.
+        """
+        loop = asyncio.get_running_loop()
+        if self._clock is None:
+            self._clock = loop.time
+        host, port = split_address(address)
+        try:
+            self._server = await loop.create_server(
+                lambda: HttpProtocol(self), host, port, backlog=_BACKLOG
+            )
+        except OSError as error:
+            raise ListenError(self.name, address, error.strerror or str(error)) from error
+        self._run_timer()
+        return address_text(self._server.sockets[0].getsockname())
+
+    def begin_drain(self) -> None:
+        """Refuse new requests from now on; those under way are finished, the port stays open.
+
+        A closed port would make several SDKs lose the batch.
+        """
+        self.draining = True
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Close the connections as they become idle, all after the grace, and then the port.
+
+        Requests that are still being received, or come now, are told to come back: a closed
+        connection or port would make several SDKs lose the batch.
+        """
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.refuse_unfinished(_COME_BACK)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_seconds
+        while True:
+            for connection in tuple(self.connections):
+                connection.close_if_idle()
+            if not self.connections or loop.time() >= deadline:
+                break
+            await asyncio.sleep(0.01)
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self.connections):
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def tick(self) -> None:
+        """Advance the clock, renew the common answers and enforce timeouts."""
+        if self._clock is not None:
+            self.now = self._clock()
+        date = http_responses.date_header()
+        if date != self.date:
+            self.date = date
+            self.success = http_responses.success(date)
+        for connection in tuple(self.connections):
+            connection.check(self.now)
+
+    def _run_timer(self) -> None:
+        self.tick()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.limits.tick_seconds, self._run_timer)
+
+    # What connections ask.
+
+    def find_route(self, url: bytes) -> tuple[Route, Query | None]:
+        """Find the route of a URL with a query, or in absolute form."""
+        if url.startswith((b"http://", b"https://")):
+            authority, slash, rest = url.partition(b"//")[2].partition(b"/")
+            url = slash + rest if authority else url
+        path, _, query = url.partition(b"?")
+        route = self.routes.get(path, self.unknown)
+        return route, read_query(query) if query and route.endpoint else None
+
+    def count(self, route: str, status: int) -> None:
+        """Count an answer other than the common."""
+        key = (route, status)
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    def request_counts(self) -> dict[tuple[str, int], int]:
+        """Give the answers so far by (route, status)."""
+        counts = dict(self.counts)
+        for route in {id(route): route for route in self.routes.values()}.values():
+            if route.stored:
+                key = (route.name, 200)
+                counts[key] = counts.get(key, 0) + route.stored
+        return counts
+
+
+def capture_front(
+    engine: Engine,
+    limits: HttpLimits,
+    endpoints: list[tuple[str, int]],
+    clock: Callable[[], float] | None = None,
+) -> HttpFront:
+    """Make the listener that SDKs send to."""
+    front: HttpFront
+
+    def readiness() -> Page:
+        if front.draining:
+            return Page(503, http_responses.TEXT, b"shutting_down")
+        if engine.would_accept():
+            return Page(200, http_responses.TEXT, b"capture")
+        state, reason = engine.core.state()
+        return Page(503, http_responses.TEXT, (reason or state).encode())
+
+    def alive() -> Page:
+        return Page(200, http_responses.TEXT, b"capture")
+
+    routes = capture_routes(endpoints)
+    routes |= page_routes((("/", alive), ("/_liveness", alive), ("/_readiness", readiness)))
+    front = HttpFront("http", routes=routes, limits=limits, submit=engine.submit_http, clock=clock)
+    return front
+
+
+def address_text(socket_name: tuple[Any, ...]) -> str:
+    """Write a socket's name as `host:port`."""
+    host, port = socket_name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _refuse_capture(*_: object) -> None:
+    """Stand in for the core on a listener without capture routes; nothing leads here."""
+    raise AssertionError("this listener has no capture routes")

@@ -1,0 +1,42 @@
+"""Which headers matter, found without lower-casing a name twice."""
+
+from typing import Final
+
+# What a header is to us. Only the first must be false.
+IGNORED: Final = 0
+CONTENT_LENGTH: Final = 1
+CONTENT_ENCODING: Final = 2
+ORIGIN: Final = 3
+EXPECT: Final = 4
+FORWARDED: Final = 5
+CONNECTION: Final = 6
+REQUESTED_METHOD: Final = 7
+REQUESTED_HEADERS: Final = 8
+TRANSFER_ENCODING: Final = 9
+
+_KINDS: Final = {
+    b"content-length": CONTENT_LENGTH,
+    b"content-encoding": CONTENT_ENCODING,
+    b"origin": ORIGIN,
+    b"expect": EXPECT,
+    b"x-forwarded-for": FORWARDED,
+    b"connection": CONNECTION,
+    b"access-control-request-method": REQUESTED_METHOD,
+    b"access-control-request-headers": REQUESTED_HEADERS,
+    b"transfer-encoding": TRANSFER_ENCODING,
+}
+
+# Bounds of `spellings`: names come from strangers. The real world has a few hundred.
+_MAX_SPELLINGS: Final = 1024
+_MAX_SPELLING_BYTES: Final = 64
+
+spellings: Final[dict[bytes, int]] = {}
+"""Names as they were sent so far, by any client, to what they are to us."""
+
+
+def learn(name: bytes) -> int:
+    """Find out what a header is to us whose spelling is new."""
+    kind = _KINDS.get(name.lower(), IGNORED)
+    if len(spellings) < _MAX_SPELLINGS and len(name) <= _MAX_SPELLING_BYTES:
+        spellings[name] = kind
+    return kind

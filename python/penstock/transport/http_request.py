@@ -1,0 +1,141 @@
+"""One HTTP request on its way to an answer; it is the ticket that the core gives back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from penstock.outcomes import outcome_of, refusal_text, whole_request_refused_text
+from penstock.transport import http_responses
+from penstock.transport.http_responses import JSON, SUCCESS_BODY, TEXT
+
+if TYPE_CHECKING:
+    from penstock.transport.http_connection import HttpConnection
+    from penstock.transport.http_routes import Route
+
+
+class Facts:
+    """What a request asks of its answer beyond the common."""
+
+    __slots__ = ("close", "head", "http_1_0", "origin", "preflight", "requested_headers")
+
+    def __init__(self) -> None:
+        self.close = False
+        self.head = False
+        self.http_1_0 = False
+        self.origin: bytes | None = None
+        self.preflight = False
+        self.requested_headers = b""
+
+
+class Verdict(NamedTuple):
+    """An answer that is decided, in words."""
+
+    status: int
+    body: bytes
+    content_type: bytes = TEXT
+    retry_after_seconds: int = 0
+    allow: bytes = b""
+
+
+PLAIN: Facts = Facts()
+
+
+class HttpRequest:
+    """One request.
+
+    Attributes:
+        route: Where it goes.
+        facts: What its answer must heed; None: nothing but the common.
+        answer: The whole answer as bytes, once it is decided.
+        held_bytes: What is kept for it: the body that was handed to the core, its own answer.
+        beacon: Whether success is 204.
+        continue_due: Whether `100 Continue` is owed once it is its turn.
+        fully_read: Whether nothing of it is still to come.
+    """
+
+    __slots__ = (
+        "answer",
+        "beacon",
+        "continue_due",
+        "facts",
+        "fully_read",
+        "held_bytes",
+        "protocol",
+        "route",
+    )
+
+    def __init__(self, protocol: HttpConnection, route: Route) -> None:
+        self.protocol = protocol
+        self.route = route
+        self.facts: Facts | None = None
+        self.answer: bytes | None = None
+        self.held_bytes = 0
+        self.beacon = False
+        self.continue_due = False
+        self.fully_read = False
+
+    def __call__(self, result: Any) -> None:  # noqa: ANN401 - one of two without a common type
+        """Take the result: the core has stored the events at their ack level, or refused (ACK-1).
+
+        `result` is a `SubmitResult` or a `Refusal`; only the former counts refused events.
+        """
+        if getattr(result, "rejected", None) == 0 and self.facts is None and not self.beacon:
+            self.route.stored += 1
+            self.answer = self.protocol.front.success
+            self.protocol.answered(self)
+        else:
+            self.finish(verdict_of(result, beacon=self.beacon))
+
+    def finish(self, verdict: Verdict) -> None:
+        """Answer in words."""
+        protocol = self.protocol
+        front = protocol.front
+        front.count(self.route.name, verdict.status)
+        self.answer = http_responses.build(
+            verdict.status,
+            verdict.body,
+            verdict.content_type,
+            front.date,
+            self.facts or PLAIN,
+            retry_after_seconds=verdict.retry_after_seconds,
+            allow=verdict.allow,
+        )
+        protocol.hold(self, len(self.answer))
+        protocol.answered(self)
+
+    def need_facts(self) -> Facts:
+        """Give the facts for writing."""
+        if self.facts is None:
+            self.facts = Facts()
+        return self.facts
+
+
+STORED = Verdict(200, SUCCESS_BODY, JSON)
+STORED_BEACON = Verdict(204, b"", JSON)
+
+
+def verdict_of(result: Any, *, beacon: bool = False) -> Verdict:  # noqa: ANN401 - as above
+    """Turn a result of the core into an answer.
+
+    A request is refused only if nothing of it was taken: SDKs drop whole batches on a 4xx, so one
+    bad event never costs its neighbours.
+    """
+    rejected = getattr(result, "rejected", None)
+    if rejected is None:
+        return Verdict(
+            outcome_of(result.code).http_status,
+            result.text.encode(),
+            retry_after_seconds=result.retry_after_seconds,
+        )
+    first = result.first_rejection
+    if rejected and first is not None and result.accepted + result.duplicates == 0:
+        index, code, text = first
+        words = whole_request_refused_text(index, code, text)
+        return Verdict(outcome_of(code).http_status, words.encode())
+    return STORED_BEACON if beacon else STORED
+
+
+def refused_here(code: str, detail: str = "", retry_after_seconds: int = 0) -> Verdict:
+    """Make the answer of a refusal that the core is not asked for."""
+    words = refusal_text(code, detail).encode()
+    return Verdict(outcome_of(code).http_status, words, retry_after_seconds=retry_after_seconds)

@@ -1,0 +1,73 @@
+"""Which path and method leads where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+CAPTURE_METHODS: Final = b"POST, OPTIONS"
+PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
+
+
+class Page(NamedTuple):
+    """An answer that needs no core."""
+
+    status: int
+    content_type: bytes
+    body: bytes
+
+
+class Route:
+    """One path.
+
+    Attributes:
+        name: Label in metrics, from a closed set.
+        endpoint: Number that the core knows a capture route by; 0: a page.
+        page: Makes the answer to GET; None on capture routes.
+        allow: The methods that it takes.
+        stored: Requests answered with the plain success; counted here because it is per request.
+    """
+
+    __slots__ = ("allow", "endpoint", "name", "page", "stored")
+
+    def __init__(
+        self, name: str, *, endpoint: int = 0, page: Callable[[], Page] | None = None
+    ) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self.page = page
+        self.allow = CAPTURE_METHODS if endpoint else PAGE_METHODS
+        self.stored = 0
+
+
+UNKNOWN: Final = "unknown"
+
+CAPTURE_ENDPOINTS: Final = ("batch", "e", "i/v0/e", "capture", "track", "engage")
+"""Endpoints of the core that are HTTP paths: with and without final slash, never redirected."""
+
+
+def capture_routes(endpoints: Iterable[tuple[str, int]]) -> dict[bytes, Route]:
+    """Make the capture routes by raw path.
+
+    Args:
+        endpoints: `_core.endpoints()`.
+    """
+    table: dict[bytes, Route] = {}
+    for name, number in endpoints:
+        if name in CAPTURE_ENDPOINTS:
+            route = Route(name, endpoint=number)
+            # An empty query is common enough to be found without looking for its mark.
+            for ending in (b"", b"/", b"?", b"/?"):
+                table[b"/" + name.encode() + ending] = route
+    return table
+
+
+def page_routes(pages: Iterable[tuple[str, Callable[[], Page]]]) -> dict[bytes, Route]:
+    """Make routes of pages by raw path."""
+    table: dict[bytes, Route] = {}
+    for path, page in pages:
+        route = Route(path.strip("/") or "root", page=page)
+        table[path.encode()] = route
+        if path != "/":
+            table[path.encode() + b"/"] = route
+    return table

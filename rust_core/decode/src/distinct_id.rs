@@ -1,0 +1,168 @@
+//! The id of the person: any JSON value, made text (`posthog-protocol.md` §3.4).
+
+use crate::json::{Replaced, Value, replace_lone_surrogates, slice, unescape};
+
+/// Longest id in code points; the rest is cut, as PostHog does.
+pub(crate) const MAX_CODE_POINTS: usize = 200;
+
+/// What was done to an id on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) replaced: Replaced,
+    pub(crate) truncated: bool,
+}
+
+/// An id as text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Id {
+    /// A place in the body.
+    Slice(usize, usize),
+    /// A text of its own.
+    Owned(String),
+}
+
+/// Makes the text of an id: strings keep it, other values become compact JSON.
+///
+/// `None` if the text is empty or white space only. `value` must be present and not null.
+pub(crate) fn read(text: &str, value: Value, changes: &mut Changes) -> Option<Id> {
+    if !value.is_string(text.as_bytes()) {
+        let mut out = String::new();
+        let json = compact(slice(text, value.start(), value.end()));
+        changes.replaced.lone_surrogate |= replace_lone_surrogates(&json, &mut out);
+        let end = cut(&out, changes);
+        out.truncate(end);
+        return Some(Id::Owned(out));
+    }
+    let start = value.start() + 1;
+    let literal = slice(text, start, value.end() - 1);
+    if !value.escaped() {
+        if literal.trim().is_empty() {
+            return None;
+        }
+        return Some(Id::Slice(start, start + cut(literal, changes)));
+    }
+    let mut out = String::with_capacity(literal.len());
+    let replaced = unescape(literal, true, &mut out);
+    if out.trim().is_empty() {
+        return None;
+    }
+    changes.replaced = replaced;
+    let end = cut(&out, changes);
+    out.truncate(end);
+    Some(Id::Owned(out))
+}
+
+/// Where the first 200 code points of `id` end.
+fn cut(id: &str, changes: &mut Changes) -> usize {
+    // Code points are at most as many as bytes.
+    if id.len() <= MAX_CODE_POINTS {
+        return id.len();
+    }
+    match id.char_indices().nth(MAX_CODE_POINTS) {
+        Some((end, _)) => {
+            changes.truncated = true;
+            end
+        }
+        None => id.len(),
+    }
+}
+
+/// Removes the white space between the tokens of a JSON text. Numbers and strings stay as written.
+fn compact(json: &str) -> String {
+    let mut out = String::new();
+    let mut in_string = false;
+    let mut escaped = false;
+    // What lies far behind the cut needs no look: an escape is at most six bytes a code point.
+    for character in json.chars() {
+        if in_string {
+            in_string = escaped || character != '"';
+            escaped = !escaped && character == '\\';
+        } else if character.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = character == '"';
+        }
+        out.push(character);
+        if out.len() > MAX_CODE_POINTS * 8 {
+            break;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Scanner;
+
+    fn id_of(json: &str) -> (Option<String>, Changes) {
+        let value = Scanner::new(json.as_bytes(), 0, 128).value(0).unwrap();
+        let mut changes = Changes::default();
+        let id = read(json, value, &mut changes).map(|id| match id {
+            Id::Slice(start, end) => slice(json, start, end).to_owned(),
+            Id::Owned(text) => text,
+        });
+        (id, changes)
+    }
+
+    #[test]
+    fn any_value_becomes_text() {
+        for (json, expected) in [
+            (r#""user 1""#, "user 1"),
+            (r#""  padded ""#, "  padded "),
+            (r#""a\/b\u00e9""#, "a/bé"),
+            ("23", "23"),
+            ("-1.50e3", "-1.50e3"),
+            ("true", "true"),
+            ("false", "false"),
+            ("[1, \"a b\",\n null]", r#"[1,"a b",null]"#),
+            (r#"{ "a" : "x \" y" , "b":{} }"#, r#"{"a":"x \" y","b":{}}"#),
+        ] {
+            assert_eq!(
+                id_of(json),
+                (Some(expected.to_owned()), Changes::default()),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn blank_ids_are_none() {
+        for json in [r#""""#, r#""  ""#, r#""\t\n ""#, "\"\u{3000}\""] {
+            assert_eq!(id_of(json).0, None, "{json}");
+        }
+    }
+
+    #[test]
+    fn nul_and_lone_surrogates_are_replaced() {
+        let (id, changes) = id_of(r#""a\u0000b\ud800""#);
+        assert_eq!(id.unwrap(), "a\u{fffd}b\u{fffd}");
+        assert_eq!(
+            changes.replaced,
+            Replaced {
+                lone_surrogate: true,
+                nul: true
+            }
+        );
+        let (id, changes) = id_of(r#"["\ud800"]"#);
+        assert_eq!(id.unwrap(), r#"["\ufffd"]"#);
+        assert!(changes.replaced.lone_surrogate);
+    }
+
+    #[test]
+    fn two_hundred_code_points_pass_and_one_more_is_cut() {
+        for letter in ["a", "é", "🦔"] {
+            let full = letter.repeat(200);
+            assert_eq!(
+                id_of(&format!("\"{full}\"")),
+                (Some(full.clone()), Changes::default())
+            );
+            let (id, changes) = id_of(&format!("\"{full}{letter}\""));
+            assert_eq!((id.unwrap(), changes.truncated), (full, true));
+        }
+        let (id, changes) = id_of(&format!("\"{}\"", r"\u00e9".repeat(201)));
+        assert_eq!((id.unwrap(), changes.truncated), ("é".repeat(200), true));
+        let (id, changes) = id_of(&format!("[{}1]", "1, ".repeat(10_000)));
+        assert_eq!((id.unwrap().len(), changes.truncated), (200, true));
+    }
+}

@@ -1,0 +1,26 @@
+//! Untrusted bytes to a checked batch: pure functions, no I/O, no clock, no settings.
+//!
+//! A request is decoded in steps: content coding (`coding`), UTF-8 (`utf8`), one pass over the JSON
+//! that notes where each event's fields lie (`json`, `envelope`, `event`), and one look at each
+//! event that decides its outcome (`token`, `verdict`). The same payload and context always give the
+//! same [`penstock_model::Batch`], so a replay stores what the first decode promised.
+
+mod coding;
+mod distinct_id;
+mod envelope;
+mod event;
+mod json;
+mod properties;
+pub mod protobuf;
+mod request;
+#[cfg(test)]
+mod tests;
+mod timestamps;
+mod token;
+mod utf8;
+mod uuids;
+mod verdict;
+
+pub use coding::expected_decoded_bytes;
+pub use request::{DECODER_VERSION, Workspace, decode_request};
+pub use token::check_token;

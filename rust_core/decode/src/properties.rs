@@ -1,0 +1,247 @@
+//! The few rewrites of `properties`; an event that needs none keeps its slice of the body.
+//!
+//! Root `$set`, `$set_once` and `$groups` are merged in key by key, the root winning, and lone
+//! surrogates become U+FFFD.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use penstock_model::Text;
+
+use crate::event::{MERGED_KEYS, RawEvent};
+use crate::json::{Members, Value, replace_lone_surrogates, slice};
+
+/// What the `properties` column gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Properties {
+    pub(crate) text: Text,
+    pub(crate) lone_surrogate_replaced: bool,
+}
+
+/// The text of an event's properties: its own slice, or a rewritten one appended to `side`.
+///
+/// `event.properties` must be an object, null or absent.
+pub(crate) fn write(text: &str, event: &RawEvent, side: &mut String) -> Properties {
+    let merged = event.merged.map(|value| {
+        if is_filled(text, value) {
+            value
+        } else {
+            Value::ABSENT
+        }
+    });
+    let unmerged = merged.iter().all(|value| value.is_absent());
+    if unmerged && !event.lone_surrogate && event.properties.is_object(text.as_bytes()) {
+        let slice = Text::in_body(event.properties.start(), event.properties.end());
+        return Properties {
+            text: slice,
+            lone_surrogate_replaced: false,
+        };
+    }
+    let start = side.len();
+    let mut lone_surrogate_replaced = false;
+    if unmerged {
+        let own = if event.properties.is_object(text.as_bytes()) {
+            slice(text, event.properties.start(), event.properties.end())
+        } else {
+            "{}"
+        };
+        lone_surrogate_replaced = replace_lone_surrogates(own, side);
+    } else if event.lone_surrogate {
+        let mut whole = String::with_capacity(event.whole.len());
+        merge(text, event.properties, merged, &mut whole);
+        lone_surrogate_replaced = replace_lone_surrogates(&whole, side);
+    } else {
+        merge(text, event.properties, merged, side);
+    }
+    Properties {
+        text: Text::in_side(start, side.len()),
+        lone_surrogate_replaced,
+    }
+}
+
+/// Whether `value` is an object with members. Anything else at the root changes nothing: PHP sends
+/// an empty object as `[]`.
+fn is_filled(text: &str, value: Value) -> bool {
+    value.is_object(text.as_bytes()) && Members::new(text.as_bytes(), value).next().is_some()
+}
+
+/// Appends `properties` with the objects of `merged` in it.
+fn merge(text: &str, properties: Value, merged: [Value; MERGED_KEYS.len()], out: &mut String) {
+    let mut inside = [Value::ABSENT; MERGED_KEYS.len()];
+    let mut members = MemberWriter::open(out);
+    if properties.is_object(text.as_bytes()) {
+        for (key, value) in Members::new(text.as_bytes(), properties) {
+            let name = Members::key_text(text, key);
+            match MERGED_KEYS
+                .iter()
+                .position(|merged_key| *merged_key == name)
+            {
+                Some(index) if !merged[index].is_absent() => inside[index] = value,
+                _ => members.copy(text, key, value),
+            }
+        }
+    }
+    for (index, root) in merged.into_iter().enumerate() {
+        if root.is_absent() {
+            continue;
+        }
+        let out = members.key(MERGED_KEYS[index]);
+        if inside[index].is_object(text.as_bytes()) {
+            merge_objects(text, inside[index], root, out);
+        } else {
+            out.push_str(slice(text, root.start(), root.end()));
+        }
+    }
+    members.close();
+}
+
+/// Appends the members of `inner` that `root` doesn't have, then those of `root`.
+fn merge_objects(text: &str, inner: Value, root: Value, out: &mut String) {
+    let names: HashSet<Cow<'_, str>> = Members::new(text.as_bytes(), root)
+        .map(|(key, _)| Members::key_text(text, key))
+        .collect();
+    let mut members = MemberWriter::open(out);
+    for (key, value) in Members::new(text.as_bytes(), inner) {
+        if !names.contains(&Members::key_text(text, key)) {
+            members.copy(text, key, value);
+        }
+    }
+    for (key, value) in Members::new(text.as_bytes(), root) {
+        members.copy(text, key, value);
+    }
+    members.close();
+}
+
+/// Writes an object member by member.
+#[derive(Debug)]
+struct MemberWriter<'a> {
+    out: &'a mut String,
+    any: bool,
+}
+
+impl<'a> MemberWriter<'a> {
+    fn open(out: &'a mut String) -> Self {
+        out.push('{');
+        Self { out, any: false }
+    }
+
+    fn comma(&mut self) {
+        if self.any {
+            self.out.push(',');
+        }
+        self.any = true;
+    }
+
+    fn copy(&mut self, text: &str, key: Value, value: Value) {
+        self.comma();
+        self.out.push_str(slice(text, key.start(), key.end()));
+        self.out.push(':');
+        self.out.push_str(slice(text, value.start(), value.end()));
+    }
+
+    /// Begins a member; the caller appends its value. `key` needs no escapes.
+    fn key(&mut self, key: &str) -> &mut String {
+        self.comma();
+        self.out.push('"');
+        self.out.push_str(key);
+        self.out.push_str("\":");
+        self.out
+    }
+
+    fn close(self) {
+        self.out.push('}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::Scanner;
+
+    fn properties_of(event: &str) -> (String, bool) {
+        let mut scanner = Scanner::new(event.as_bytes(), 0, 128);
+        let raw = RawEvent::scan(&mut scanner, 0).unwrap();
+        let mut side = String::new();
+        let properties = write(event, &raw, &mut side);
+        let batch = penstock_model::Batch {
+            text: penstock_model::BatchText::Decoded(event.as_bytes().to_vec()),
+            side,
+            events: Vec::new(),
+            token: Text::EMPTY,
+            historical: false,
+            sent_at_us: None,
+        };
+        (
+            batch.view().get(properties.text).to_owned(),
+            properties.lone_surrogate_replaced,
+        )
+    }
+
+    #[test]
+    fn properties_are_rewritten_only_by_the_list() {
+        for (event, expected) in [
+            // No rewrite: the client's own bytes, white space and duplicates included.
+            (
+                r#"{"properties": { "a" : 1, "a":2 }}"#,
+                r#"{ "a" : 1, "a":2 }"#,
+            ),
+            (r#"{"properties":{"a":1},"$set":{}}"#, r#"{"a":1}"#),
+            (
+                r#"{"properties":{"a":1},"$set":null,"$groups":[]}"#,
+                r#"{"a":1}"#,
+            ),
+            (r#"{"properties":null}"#, "{}"),
+            ("{}", "{}"),
+            // Root objects are merged key by key and win.
+            (r#"{"$set":{"x":1}}"#, r#"{"$set":{"x":1}}"#),
+            (r#"{"properties":{},"$set":{"x":1}}"#, r#"{"$set":{"x":1}}"#),
+            (
+                r#"{"$set":{"x":1,"y":2},"properties":{"a":0,"$set":{"x":9,"z":3},"b":0}}"#,
+                r#"{"a":0,"b":0,"$set":{"z":3,"x":1,"y":2}}"#,
+            ),
+            (
+                r#"{"$groups":{"c":"1"},"$set_once":{"s":1},"properties":{"$set_once":{"t":2}}}"#,
+                r#"{"$set_once":{"t":2,"s":1},"$groups":{"c":"1"}}"#,
+            ),
+            (
+                r#"{"$set":{"x":1},"properties":{"$set":"text"}}"#,
+                r#"{"$set":{"x":1}}"#,
+            ),
+            // Keys are compared by meaning, and the last duplicate is the one merged with.
+            (
+                r#"{"$set":{"\u0078":1},"properties":{"\u0024set":{"x":9},"$set":{"x":8,"q":7}}}"#,
+                r#"{"$set":{"q":7,"\u0078":1}}"#,
+            ),
+        ] {
+            assert_eq!(
+                properties_of(event),
+                (expected.to_owned(), false),
+                "{event}"
+            );
+        }
+    }
+
+    #[test]
+    fn lone_surrogates_are_replaced_in_what_is_stored() {
+        let (text, replaced) = properties_of(r#"{"properties":{"a":"\ud800\n","b":"é"}}"#);
+        assert_eq!(
+            (text.as_str(), replaced),
+            (r#"{"a":"\ufffd\n","b":"é"}"#, true)
+        );
+        let (text, replaced) = properties_of(r#"{"$set":{"k":"\udc00"},"properties":{"b":1}}"#);
+        assert_eq!(
+            (text.as_str(), replaced),
+            (r#"{"b":1,"$set":{"k":"\ufffd"}}"#, true)
+        );
+        let (text, replaced) = properties_of(r#"{"other":"\udc00","properties":{"b":1}}"#);
+        assert_eq!((text.as_str(), replaced), (r#"{"b":1}"#, false));
+    }
+
+    #[test]
+    fn merging_many_keys_takes_no_quadratic_time() {
+        let keys: Vec<String> = (0..50_000).map(|index| format!("\"k{index}\":1")).collect();
+        let object = format!("{{{}}}", keys.join(","));
+        let event = format!(r#"{{"$set":{object},"properties":{{"$set":{object}}}}}"#);
+        assert_eq!(properties_of(&event).0, format!("{{\"$set\":{object}}}"));
+    }
+}

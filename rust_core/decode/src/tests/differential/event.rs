@@ -1,0 +1,216 @@
+//! One event by the oracle: its fields, its outcome, its properties.
+
+use penstock_model::{Code, Endpoint, Outcome, Warning};
+use serde_json::value::RawValue;
+
+use super::oracle::{Element, Fields, Properties, Reader, Token, token_of};
+use super::raw::{Member, compact, is_null, kind, last, members_if_object, sorted, string};
+
+/// Keys whose objects at an event's root are merged into its properties.
+const MERGED_KEYS: [&str; 3] = ["$set", "$set_once", "$groups"];
+
+fn parse_uuid(text: &str) -> Option<u128> {
+    let braced = || text.strip_prefix('{')?.strip_suffix('}');
+    let plain = braced().or_else(|| text.strip_prefix("urn:uuid:"));
+    let hyphens: Vec<_> = plain
+        .unwrap_or(text)
+        .match_indices('-')
+        .map(|(at, _)| at)
+        .collect();
+    let digits = plain.unwrap_or(text).replace('-', "");
+    let hyphens_fit = hyphens == [8, 13, 18, 23] || hyphens.is_empty() && plain.is_none();
+    let fits = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    (hyphens_fit && fits).then(|| u128::from_str_radix(&digits, 16).unwrap())
+}
+
+impl Reader<'_> {
+    pub(super) fn event(&self, element: &Element<'_>, token: &Token) -> Fields {
+        let own = |name| last(&element.members, &[name]);
+        let properties = own("properties");
+        let inner = members_if_object(properties);
+        let inner = |name| last(&inner, &[name]);
+        let mut warnings = Vec::new();
+        let mut warn = |warning, when: bool| warnings.extend(when.then_some(warning));
+        warn(Warning::InvalidUtf8, self.repaired);
+
+        let too_large = element.whole.get().len() > self.context.limits.max_event_bytes as usize;
+        let names_another = match string(token_of(&element.members)) {
+            Some(named) => names_other(&named, token),
+            None => {
+                token.by_event
+                    && string(inner("token")).is_some_and(|named| names_other(&named, token))
+            }
+        };
+        let name = match own("event") {
+            name if !is_null(name) => string(name).ok_or(Code::InvalidEventName),
+            _ if self.context.endpoint == Endpoint::Engage => Ok("$identify".to_owned()),
+            _ => Err(Code::MissingEventName),
+        };
+        let bad_properties = !matches!(kind(properties), 0 | b'n' | b'{');
+
+        let ids = [
+            own("distinct_id"),
+            own("$distinct_id"),
+            inner("distinct_id"),
+        ];
+        let id = ids.into_iter().find(|id| !is_null(*id)).flatten();
+        let text = match string(id) {
+            Some(text) => text,
+            None => id.map(|id| compact(id.get())).unwrap_or_default(),
+        };
+        let no_id = text.trim().is_empty();
+        warn(
+            Warning::LoneSurrogate,
+            !no_id && id.is_some_and(|id| self.holds_lone_surrogate(id)),
+        );
+        warn(Warning::NulReplaced, !no_id && text.contains('\0'));
+        let text = text.replace('\0', "\u{fffd}");
+        warn(Warning::DistinctIdTruncated, text.chars().count() > 200);
+        let distinct_id = if no_id {
+            String::new()
+        } else {
+            text.chars().take(200).collect()
+        };
+
+        let uuid = match own("uuid") {
+            uuid if is_null(uuid) || string(uuid).is_some_and(|uuid| uuid.is_empty()) => Ok(None),
+            uuid => string(uuid)
+                .and_then(|uuid| parse_uuid(&uuid))
+                .map(Some)
+                .ok_or(()),
+        };
+        let faults = [
+            (kind(Some(element.whole)) != b'{', Code::NotAnObject),
+            (too_large, Code::EventTooLarge),
+            (element.too_deep, Code::EventTooDeep),
+            (names_another, Code::TokenMismatch),
+            (
+                name.is_err(),
+                *name.as_ref().err().unwrap_or(&Code::EmptyEventName),
+            ),
+            (
+                name.as_ref().is_ok_and(String::is_empty),
+                Code::EmptyEventName,
+            ),
+            (bad_properties, Code::InvalidProperties),
+            (no_id, Code::MissingDistinctId),
+            (
+                !matches!(kind(inner("$cookieless_mode")), 0 | b'n' | b't' | b'f'),
+                Code::InvalidCookielessMode,
+            ),
+            (uuid.is_err(), Code::InvalidUuid),
+        ];
+        let fault = faults
+            .iter()
+            .find(|(found, _)| *found)
+            .map(|(_, code)| *code);
+
+        let texts = [
+            "$session_id",
+            "$window_id",
+            "$lib",
+            "$lib_version",
+            "$elements_chain",
+            "$ip",
+        ];
+        let texts = texts.map(|name| {
+            let text = string(inner(name))?;
+            warn(
+                Warning::LoneSurrogate,
+                self.holds_lone_surrogate(inner(name).unwrap()),
+            );
+            // Ids only: other texts keep their NUL.
+            let replaced = name.ends_with("_id") && text.contains('\0');
+            warn(Warning::NulReplaced, replaced);
+            Some(if replaced {
+                text.replace('\0', "\u{fffd}")
+            } else {
+                text
+            })
+        });
+        let profile = kind(inner("$process_person_profile"));
+        warn(
+            Warning::InvalidProcessPersonProfile,
+            !matches!(profile, 0 | b'n' | b't' | b'f'),
+        );
+        let timestamp = own("timestamp");
+        let is_number = matches!(kind(timestamp), b'-' | b'0'..=b'9');
+        for read in [own("event"), timestamp] {
+            let is_lone = string(read).is_some() && self.holds_lone_surrogate(read.unwrap());
+            warn(Warning::LoneSurrogate, is_lone);
+        }
+        let (properties, is_lone) = if too_large || element.too_deep || bad_properties {
+            (Properties::Text(String::new()), false)
+        } else {
+            self.properties(&element.members)
+        };
+        warn(Warning::LoneSurrogate, is_lone);
+        warnings.sort_by_key(|warning| *warning as u8);
+        warnings.dedup();
+        Fields {
+            outcome: fault.map_or(Outcome::Accepted, Outcome::Rejected),
+            raw: self.received(element.whole).to_owned(),
+            event: name.unwrap_or_default(),
+            distinct_id,
+            uuid: uuid.unwrap_or_default(),
+            client_timestamp: match timestamp {
+                Some(number) if is_number => Some(number.get().to_owned()),
+                _ => string(timestamp),
+            },
+            properties,
+            texts,
+            propertyless: profile == b'f',
+            warnings,
+        }
+    }
+
+    /// What of an event goes into its properties, and whether lone surrogates were in that.
+    fn properties(&self, event: &[Member<'_>]) -> (Properties, bool) {
+        let own = last(event, &["properties"]).filter(|own| kind(Some(own)) == b'{');
+        let roots = MERGED_KEYS.map(|key| (key, members_if_object(last(event, &[key]))));
+        if roots.iter().all(|(_, root)| root.is_empty()) {
+            let text = own.map_or("{}", RawValue::get).to_owned();
+            return (
+                Properties::Text(text),
+                own.is_some_and(|own| self.holds_lone_surrogate(own)),
+            );
+        }
+        let own = members_if_object(own);
+        let roots: Vec<_> = roots
+            .into_iter()
+            .filter(|(_, root)| !root.is_empty())
+            .collect();
+        let keys: Vec<_> = roots.iter().map(|(key, _)| *key).collect();
+        let inside: Vec<_> = keys
+            .iter()
+            .map(|key| members_if_object(last(&own, &[key])))
+            .collect();
+        let mut kept: Vec<(&str, &Member<'_>)> = Vec::new();
+        for ((key, root), inside) in roots.iter().zip(&inside) {
+            let shadowed = |name: &str| root.iter().any(|member| member.name == name);
+            let inside = inside.iter().filter(|member| !shadowed(&member.name));
+            kept.extend(inside.chain(root).map(|member| (*key, member)));
+        }
+        let others = own
+            .iter()
+            .filter(|member| !keys.contains(&member.name.as_str()));
+        kept.extend(others.map(|member| ("", member)));
+        let is_lone = kept.iter().any(|(_, member)| {
+            self.holds_lone_surrogate(member.key) || self.holds_lone_surrogate(member.value)
+        });
+        let members = kept.into_iter().map(|(key, member)| {
+            let value = member.value.get().to_owned();
+            match key {
+                "" => [member.name.clone(), String::new(), value],
+                _ => [key.to_owned(), member.name.clone(), value],
+            }
+        });
+        let members = sorted(members.collect());
+        (Properties::Merged { keys, members }, is_lone)
+    }
+}
+
+/// A blank token names nothing.
+fn names_other(named: &str, token: &Token) -> bool {
+    !named.trim().is_empty() && named.trim() != token.text
+}

@@ -1,0 +1,227 @@
+//! The same request, read with `serde_json` instead of our reader.
+//!
+//! `serde_json` decides what is JSON, where each key and value begins and ends, and what a string
+//! means. What it can't know stands here once more, straight from the protocol: which value is
+//! which field of an event, and which events are taken.
+
+use penstock_model::{Code, Outcome, RequestContext, Warning};
+use serde_json::value::RawValue;
+
+use super::raw::{
+    Member, depth, elements, kind, last, members_if_object, replace_lone_surrogates, string,
+};
+use crate::check_token;
+
+/// A request as it should be read. Times are left out: no JSON is in them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) token: String,
+    pub(super) historical: bool,
+    pub(super) events: Vec<Fields>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fields {
+    pub(super) outcome: Outcome,
+    pub(super) raw: String,
+    pub(super) event: String,
+    pub(super) distinct_id: String,
+    /// The client's own.
+    pub(super) uuid: Option<u128>,
+    pub(super) client_timestamp: Option<String>,
+    pub(super) properties: Properties,
+    /// `$session_id`, `$window_id`, `$lib`, `$lib_version`, `$elements_chain`, `$ip`.
+    pub(super) texts: [Option<String>; 6],
+    pub(super) propertyless: bool,
+    pub(super) warnings: Vec<Warning>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Properties {
+    /// To the byte.
+    Text(String),
+    /// Objects at the root were merged in, under `keys`: members as [`flatten`] gives them.
+    Merged {
+        keys: Vec<&'static str>,
+        members: Vec<[String; 3]>,
+    },
+}
+
+pub(super) fn token_of<'a>(object: &[Member<'a>]) -> Option<&'a RawValue> {
+    last(object, &["token", "$token", "api_key"])
+}
+
+/// Reads a body that is not compressed.
+pub(super) fn read(body: &[u8], context: &RequestContext) -> Result<Request, Code> {
+    let received = String::from_utf8_lossy(body);
+    let repaired = received.as_bytes() != body;
+    let received = received.strip_prefix('\u{feff}').unwrap_or(&received);
+    if received.bytes().all(|byte| byte.is_ascii_whitespace()) {
+        return Err(Code::MissingPayload);
+    }
+    // Raw values take lone surrogates, so whether it is JSON is asked of the text as it came.
+    if serde_json::from_str::<&RawValue>(received).is_err() {
+        return Err(Code::InvalidJson);
+    }
+    let replaced = replace_lone_surrogates(received);
+    Reader {
+        received,
+        replaced: &replaced,
+        context,
+        repaired,
+    }
+    .request()
+}
+
+pub(super) struct Reader<'a> {
+    pub(super) received: &'a str,
+    /// Without lone surrogates.
+    pub(super) replaced: &'a str,
+    pub(super) context: &'a RequestContext,
+    pub(super) repaired: bool,
+}
+
+pub(super) struct Element<'a> {
+    pub(super) whole: &'a RawValue,
+    pub(super) members: Vec<Member<'a>>,
+    pub(super) too_deep: bool,
+}
+
+pub(super) struct Token {
+    pub(super) text: String,
+    /// Named by an event only.
+    pub(super) by_event: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn request(&self) -> Result<Request, Code> {
+        let root: &RawValue = serde_json::from_str(self.replaced).unwrap();
+        let max_depth = self.context.limits.max_json_depth;
+        let element = |whole: &'a RawValue, depth: u32| Element {
+            whole,
+            members: members_if_object(Some(whole)),
+            too_deep: depth > max_depth,
+        };
+        let object = members_if_object(Some(root));
+        let batch = last(&object, &["batch"]);
+        let mut batch_token = None;
+        let mut is_single = false;
+        let elements: Vec<_> = if kind(Some(root)) == b'[' {
+            let wholes = elements(root).into_iter();
+            wholes
+                .map(|whole| element(whole, 1 + depth(whole.get())))
+                .collect()
+        } else if kind(Some(root)) != b'{' {
+            return Err(Code::UnsupportedShape);
+        } else {
+            // What stands in a batch is judged by itself, even if a duplicate has made it void.
+            let outside = object.iter().map(|member| match member.name.as_str() {
+                "batch" if kind(Some(member.value)) == b'[' => 2,
+                _ => 1 + depth(member.value.get()),
+            });
+            let outside = outside.max().unwrap_or(1);
+            match batch {
+                Some(batch) if kind(Some(batch)) == b'[' => {
+                    if outside > max_depth {
+                        return Err(Code::RequestTooDeep);
+                    }
+                    batch_token = token_of(&object);
+                    let wholes = elements(batch).into_iter();
+                    wholes
+                        .map(|whole| element(whole, 2 + depth(whole.get())))
+                        .collect()
+                }
+                Some(_) if last(&object, &["event"]).is_none() => {
+                    return Err(Code::UnsupportedShape);
+                }
+                _ => {
+                    is_single = true;
+                    vec![element(root, outside)]
+                }
+            }
+        };
+        if elements.is_empty() {
+            return Err(Code::NoEvents);
+        }
+        let token = self.token(batch_token, is_single, &elements)?;
+        let historical = kind(last(&object, &["historical_migration"])) == b't';
+        let events = elements
+            .iter()
+            .map(|element| self.event(element, &token))
+            .collect();
+        Ok(Request {
+            token: token.text,
+            historical,
+            events,
+        })
+    }
+
+    fn token(
+        &self,
+        batch_token: Option<&RawValue>,
+        is_single: bool,
+        elements: &[Element<'_>],
+    ) -> Result<Token, Code> {
+        if let Some(outside) = &self.context.token {
+            let of_body = if is_single {
+                token_of(&elements[0].members)
+            } else {
+                batch_token
+            };
+            let names_other = |own: &str| !own.trim().is_empty() && own.trim() != outside;
+            let conflict = string(of_body).is_some_and(|own| names_other(&own));
+            let token = Token {
+                text: outside.clone(),
+                by_event: false,
+            };
+            return if conflict {
+                Err(Code::ConflictingTokens)
+            } else {
+                Ok(token)
+            };
+        }
+        let of_events = elements.iter().filter_map(|element| {
+            let properties = || members_if_object(last(&element.members, &["properties"]));
+            string(token_of(&element.members))
+                .or_else(|| string(last(&properties(), &["token"])))
+                .map(|token| (token, true))
+        });
+        let named = string(batch_token)
+            .map(|token| (token, false))
+            .into_iter()
+            .chain(of_events);
+        let named: Vec<_> = named.collect();
+        for (token, by_event) in &named {
+            if let Ok(token) = check_token(token) {
+                return Ok(Token {
+                    text: token.to_owned(),
+                    by_event: *by_event,
+                });
+            }
+        }
+        // Without any token it may not be a request at all; then that is what is said.
+        let no_object = elements
+            .iter()
+            .all(|element| kind(Some(element.whole)) != b'{');
+        let not_an_event = last(&elements[0].members, &["event", "distinct_id"]).is_none();
+        Err(if !named.is_empty() {
+            Code::InvalidToken
+        } else if no_object && elements.iter().any(|element| element.too_deep) {
+            Code::RequestTooDeep
+        } else if no_object || is_single && not_an_event {
+            Code::UnsupportedShape
+        } else {
+            Code::MissingToken
+        })
+    }
+
+    /// A part of the request as it was received.
+    pub(super) fn received(&self, part: &RawValue) -> &str {
+        let start = part.get().as_ptr().addr() - self.replaced.as_ptr().addr();
+        self.received.get(start..start + part.get().len()).unwrap()
+    }
+
+    pub(super) fn holds_lone_surrogate(&self, part: &RawValue) -> bool {
+        self.received(part) != part.get()
+    }
+}

@@ -1,0 +1,271 @@
+//! Decides one event: reads out its texts, its time and its id, and says what is wrong with it.
+
+use penstock_model::{
+    Code, Endpoint, Event, Outcome, RequestContext, Text, Uuid, Warning, Warnings,
+};
+
+use crate::distinct_id::{self, Changes, Id};
+use crate::event::RawEvent;
+use crate::json::{Replaced, Value, slice, unescape};
+use crate::properties;
+use crate::timestamps::{self, Claim, Clocks, Computed};
+use crate::token::Resolved;
+use crate::uuids;
+
+/// The name of an event without one on the engage endpoint.
+const IDENTIFY: &str = "$identify";
+
+/// What all events of a request are judged by.
+#[derive(Debug)]
+pub(crate) struct Judge<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) context: &'a RequestContext,
+    pub(crate) token: &'a Resolved,
+    pub(crate) clocks: Clocks,
+    /// Invalid bytes were replaced somewhere in the request.
+    pub(crate) repaired: bool,
+    pub(crate) side: String,
+}
+
+impl Judge<'_> {
+    /// Decides event `index` of the request.
+    pub(crate) fn judge(&mut self, raw: &RawEvent, index: usize) -> Event {
+        let bytes = self.text.as_bytes();
+        let mut warnings = Warnings::default();
+        if self.repaired {
+            warnings.add(Warning::InvalidUtf8);
+        }
+        let mut fault = None;
+        // The first fault found is the one reported.
+        let mut note = |found: Option<Code>| fault = fault.or(found);
+
+        note((!raw.whole.is_object(bytes)).then_some(Code::NotAnObject));
+        let too_large = raw.whole.len() > self.context.limits.max_event_bytes as usize;
+        note(too_large.then_some(Code::EventTooLarge));
+        note(raw.too_deep.then_some(Code::EventTooDeep));
+        let conflict = self.token.conflicts_with(self.text, raw);
+        note(conflict.then_some(Code::TokenMismatch));
+        let (event, event_fault) = self.event_name(raw.event, &mut warnings);
+        note(event_fault);
+        let bad_properties = !raw.properties.is_null(bytes) && !raw.properties.is_object(bytes);
+        note(bad_properties.then_some(Code::InvalidProperties));
+        let distinct_id = self.distinct_id(raw, &mut warnings);
+        note(distinct_id.is_none().then_some(Code::MissingDistinctId));
+        note(match raw.inner.cookieless_mode.kind(bytes) {
+            0 | b'n' | b't' | b'f' => None,
+            _ => Some(Code::InvalidCookielessMode),
+        });
+        let uuid = self.uuid(raw.uuid);
+        note(uuid.is_err().then_some(Code::InvalidUuid));
+
+        let (timestamp_us, client_timestamp) = self.timestamp(raw, &mut warnings);
+        let properties = if too_large || raw.too_deep || bad_properties {
+            Text::EMPTY
+        } else {
+            let properties = properties::write(self.text, raw, &mut self.side);
+            if properties.lone_surrogate_replaced {
+                warnings.add(Warning::LoneSurrogate);
+            }
+            properties.text
+        };
+        let propertyless = match raw.inner.process_person_profile.kind(bytes) {
+            b'f' => true,
+            0 | b'n' | b't' => false,
+            _ => {
+                warnings.add(Warning::InvalidProcessPersonProfile);
+                false
+            }
+        };
+        let given = uuid.unwrap_or_default();
+        let made = || uuids::make_v7(timestamp_us, self.context.uuid_seed, index);
+        // An event that isn't stored as one needs no id.
+        let uuid = given.unwrap_or_else(|| {
+            if fault.is_none() {
+                made()
+            } else {
+                Uuid::default()
+            }
+        });
+        Event {
+            outcome: fault.map_or(Outcome::Accepted, Outcome::Rejected),
+            uuid,
+            uuid_given: given.is_some(),
+            event,
+            distinct_id: distinct_id.unwrap_or(Text::EMPTY),
+            timestamp_us,
+            client_timestamp,
+            properties,
+            session_id: self.optional(raw.inner.session_id, true, &mut warnings),
+            window_id: self.optional(raw.inner.window_id, true, &mut warnings),
+            lib: self.optional(raw.inner.lib, false, &mut warnings),
+            lib_version: self.optional(raw.inner.lib_version, false, &mut warnings),
+            elements_chain: self.optional(raw.inner.elements_chain, false, &mut warnings),
+            ip: self.optional(raw.inner.ip, false, &mut warnings),
+            propertyless,
+            warnings,
+            raw: Text::in_body(raw.whole.start(), raw.whole.end()),
+        }
+    }
+
+    fn event_name(&mut self, value: Value, warnings: &mut Warnings) -> (Text, Option<Code>) {
+        if value.is_null(self.text.as_bytes()) {
+            if self.context.endpoint == Endpoint::Engage {
+                return (self.write(IDENTIFY), None);
+            }
+            return (Text::EMPTY, Some(Code::MissingEventName));
+        }
+        match self.optional(value, false, warnings) {
+            None => (Text::EMPTY, Some(Code::InvalidEventName)),
+            Some(name) if name.is_empty() => (name, Some(Code::EmptyEventName)),
+            Some(name) => (name, None),
+        }
+    }
+
+    fn distinct_id(&mut self, raw: &RawEvent, warnings: &mut Warnings) -> Option<Text> {
+        let bytes = self.text.as_bytes();
+        let candidates = [
+            raw.distinct_id,
+            raw.dollar_distinct_id,
+            raw.inner.distinct_id,
+        ];
+        let value = candidates.into_iter().find(|value| !value.is_null(bytes))?;
+        let mut changes = Changes::default();
+        let id = distinct_id::read(self.text, value, &mut changes)?;
+        add_replaced(warnings, changes.replaced);
+        if changes.truncated {
+            warnings.add(Warning::DistinctIdTruncated);
+        }
+        Some(match id {
+            Id::Slice(start, end) => Text::in_body(start, end),
+            Id::Owned(text) => self.write(&text),
+        })
+    }
+
+    /// The client's id: absent, or `Err` if it is none.
+    fn uuid(&self, value: Value) -> Result<Option<Uuid>, ()> {
+        if value.is_null(self.text.as_bytes()) {
+            return Ok(None);
+        }
+        if !value.is_string(self.text.as_bytes()) {
+            return Err(());
+        }
+        let literal = self.literal(value);
+        if literal.is_empty() {
+            return Ok(None);
+        }
+        let uuid = if value.escaped() {
+            let mut text = String::new();
+            unescape(literal, false, &mut text);
+            uuids::parse(&text)
+        } else {
+            uuids::parse(literal)
+        };
+        uuid.map(Some).ok_or(())
+    }
+
+    fn timestamp(&mut self, raw: &RawEvent, warnings: &mut Warnings) -> (i64, Option<Text>) {
+        let bytes = self.text.as_bytes();
+        let mut claim = Claim {
+            timestamp_us: None,
+            offset_ms: offset_ms(self.text, raw.offset),
+            ignore_sent_at: raw.inner.ignore_sent_at.kind(bytes) == b't',
+        };
+        let mut sent = None;
+        if !raw.timestamp.is_null(bytes) {
+            let text = if raw.timestamp.is_number(bytes) {
+                Some(Text::in_body(raw.timestamp.start(), raw.timestamp.end()))
+            } else {
+                self.optional(raw.timestamp, false, warnings)
+            };
+            claim.timestamp_us = read_time(self.text, raw.timestamp);
+            if claim.timestamp_us.is_none() {
+                warnings.add(Warning::InvalidTimestamp);
+            }
+            sent = text;
+        }
+        let time = match timestamps::compute(claim, self.clocks) {
+            Computed::Plain(time) => time,
+            Computed::InFuture(time) => {
+                warnings.add(Warning::TimestampInFuture);
+                time
+            }
+            Computed::OutOfRange => {
+                warnings.add(Warning::TimestampOutOfRange);
+                0
+            }
+        };
+        (time, sent)
+    }
+
+    /// The text of a string field; `None` if it is absent or of another type.
+    fn optional(
+        &mut self,
+        value: Value,
+        replace_nul: bool,
+        warnings: &mut Warnings,
+    ) -> Option<Text> {
+        if !value.is_string(self.text.as_bytes()) {
+            return None;
+        }
+        if !value.escaped() {
+            return Some(Text::in_body(value.start() + 1, value.end() - 1));
+        }
+        let start = self.side.len();
+        let literal = slice(self.text, value.start() + 1, value.end() - 1);
+        add_replaced(warnings, unescape(literal, replace_nul, &mut self.side));
+        Some(Text::in_side(start, self.side.len()))
+    }
+
+    fn literal(&self, value: Value) -> &str {
+        slice(self.text, value.start() + 1, value.end() - 1)
+    }
+
+    fn write(&mut self, text: &str) -> Text {
+        let start = self.side.len();
+        self.side.push_str(text);
+        Text::in_side(start, self.side.len())
+    }
+}
+
+fn add_replaced(warnings: &mut Warnings, replaced: Replaced) {
+    if replaced.lone_surrogate {
+        warnings.add(Warning::LoneSurrogate);
+    }
+    if replaced.nul {
+        warnings.add(Warning::NulReplaced);
+    }
+}
+
+/// Reads a time from a string or a number; microseconds since the Unix epoch.
+pub(crate) fn read_time(text: &str, value: Value) -> Option<i64> {
+    if value.is_number(text.as_bytes()) {
+        return timestamps::parse_number(slice(text, value.start(), value.end()));
+    }
+    if !value.is_string(text.as_bytes()) {
+        return None;
+    }
+    let literal = slice(text, value.start() + 1, value.end() - 1);
+    if !value.escaped() {
+        return timestamps::parse(literal);
+    }
+    let mut unescaped = String::new();
+    unescape(literal, false, &mut unescaped);
+    timestamps::parse(&unescaped)
+}
+
+/// The `offset` of an event: milliseconds, cut to whole ones. Anything but a number is ignored.
+fn offset_ms(text: &str, value: Value) -> Option<i64> {
+    if !value.is_number(text.as_bytes()) {
+        return None;
+    }
+    let number = slice(text, value.start(), value.end());
+    if let Ok(offset) = number.parse() {
+        return Some(offset);
+    }
+    let offset: f64 = number.parse().ok()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "saturates; the result is range-checked"
+    )]
+    offset.is_finite().then_some(offset as i64)
+}

@@ -1,0 +1,215 @@
+//! That no request costs more memory than `decode_request` says: the text of a coded body, at most
+//! `max_decompressed_bytes`, and about 400 bytes an event (LIM-2).
+//!
+//! An allocator that counts for each thread tells the most that was held at once. Growing counts as
+//! a second buffer beside the first, as it is when nothing can be grown in place.
+#![expect(unsafe_code, reason = "an allocator is unsafe to write")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy's leave for tests does not reach helpers of an integration test"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use penstock_decode::{DECODER_VERSION, Workspace, decode_request};
+use penstock_model::{Code, Coding, DecodeLimits, Endpoint, Payload, RequestContext};
+
+struct Counting;
+
+// May fall below zero: a thread also frees what another one gave it.
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is handed to `System` as it came. `realloc` is the trait's own: a new buffer, a
+// copy, and the old one freed. The counters are plain cells that allocate nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.set(HELD.get() + layout.size().cast_signed());
+        MOST.set(MOST.get().max(HELD.get()));
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is that of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.set(HELD.get() - layout.size().cast_signed());
+        // SAFETY: as above; the pointer came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const MAX_BYTES: usize = 4 << 20;
+/// What an event may cost, be it as small as can be.
+const EVENT_BYTES: usize = 450;
+
+/// Decodes and gives the most bytes that were held during it, above those held before.
+fn most_held(body: Vec<u8>, limits: DecodeLimits) -> (usize, Option<Code>) {
+    let context = RequestContext {
+        decoder_version: DECODER_VERSION,
+        limits,
+        endpoint: Endpoint::Batch,
+        coding: Coding::Unspecified,
+        received_at_us: 1_767_225_600_000_000,
+        client_address: None,
+        sent_at_us: None,
+        token: Some("phc_a".to_owned()),
+        uuid_seed: [7; 16],
+    };
+    let payload = Payload::new(body);
+    let mut workspace = Workspace::default();
+    let before = HELD.get();
+    MOST.set(before);
+    let result = decode_request(&payload, &context, &mut workspace);
+    (
+        usize::try_from(MOST.get() - before).unwrap(),
+        result.err().map(|refusal| refusal.code),
+    )
+}
+
+fn small_limits() -> DecodeLimits {
+    DecodeLimits {
+        max_decompressed_bytes: u32::try_from(MAX_BYTES).unwrap(),
+        ..DecodeLimits::DEFAULT
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(bytes, 3).unwrap()
+}
+
+/// A request of `bytes` bytes: one event, most of it letters that don't compress away.
+fn text_of(bytes: usize) -> Vec<u8> {
+    let frame = r#"{"event":"e","distinct_id":"d","properties":{"x":"#;
+    let mut text = format!("{frame}\"").into_bytes();
+    let mut state = 1_u32;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"abcdefghijklmnop"[(state >> 28) as usize]
+    });
+    text.extend(letters.take(bytes - text.len() - 3));
+    text.extend_from_slice(b"\"}}");
+    text
+}
+
+#[test]
+fn the_allocator_counts() {
+    let held = HELD.get();
+    let block = vec![0_u8; 1_000_000];
+    assert_eq!(HELD.get() - held, 1_000_000);
+    drop(block);
+    assert!(HELD.get() == held && MOST.get() >= held + 1_000_000);
+}
+
+#[test]
+fn a_plain_body_costs_nothing_for_its_text() {
+    let (most, code) = most_held(text_of(MAX_BYTES), small_limits());
+    assert_eq!(code, None);
+    assert!(most < 16 << 10, "{most} bytes");
+}
+
+#[test]
+fn a_coded_body_costs_its_text_once() {
+    for compress in [gzip, zstd] {
+        let (most, code) = most_held(compress(&text_of(MAX_BYTES)), small_limits());
+        assert_eq!(code, None);
+        assert!(most < MAX_BYTES + (512 << 10), "{most} bytes");
+    }
+}
+
+#[test]
+fn a_bomb_costs_less_than_the_limit_twice_whatever_it_claims() {
+    for compress in [gzip, zstd] {
+        let bomb = compress(&vec![b' '; 64 << 20]);
+        let many = compress(&vec![b' '; 1 << 20]).repeat(64);
+        // Honest; its size hidden behind padding; in many members.
+        for body in [bomb.clone(), [bomb, vec![0; 8]].concat(), many] {
+            let (most, code) = most_held(body, small_limits());
+            assert_eq!(code, Some(Code::DecompressedTooLarge));
+            assert!(most < MAX_BYTES * 2, "{most} bytes");
+        }
+    }
+}
+
+#[test]
+fn replacing_what_is_no_utf8_costs_a_second_text() {
+    // Every letter is bad, just below the limit and far above it once a byte has become three; or
+    // one byte is, in a body that is as long as may be.
+    for (bytes, bad_bytes) in [(MAX_BYTES / 3 - 100, usize::MAX), (MAX_BYTES, usize::MAX)]
+        .into_iter()
+        .chain([(MAX_BYTES - 2, 1), (MAX_BYTES, 1)])
+    {
+        let mut body = text_of(bytes);
+        let letters = body.iter_mut().rev().skip(3).take(bytes - 100);
+        letters.take(bad_bytes).for_each(|letter| *letter = 0xff);
+        let fits = bytes < MAX_BYTES;
+        for (body, texts) in [(gzip(&body), 2), (body, 1)] {
+            let (most, code) = most_held(body, small_limits());
+            assert_eq!(code, (!fits).then_some(Code::DecompressedTooLarge));
+            assert!(
+                most < MAX_BYTES * texts + (512 << 10),
+                "{most} bytes for {bad_bytes} of {bytes}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_smallest_events_cost_what_any_event_costs() {
+    let max = DecodeLimits::DEFAULT.max_events_per_request as usize;
+    for event in ["7", "{}", "[]"] {
+        let body = |count| format!("[{}]", vec![event; count].join(",")).into_bytes();
+        let (most, code) = most_held(body(max), DecodeLimits::DEFAULT);
+        assert_eq!(code, None);
+        assert!(most < max * EVENT_BYTES, "{most} bytes");
+        // Past the limit nothing is noted any more.
+        let (most, code) = most_held(body(max * 20), DecodeLimits::DEFAULT);
+        assert_eq!(code, Some(Code::TooManyEvents));
+        assert!(most < max * EVENT_BYTES, "{most} bytes");
+    }
+}
+
+#[test]
+fn depth_costs_a_bit_a_level() {
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let levels = 1_000_000;
+        let body = [open.repeat(levels), "1".to_owned(), close.repeat(levels)].concat();
+        let body = format!(r#"[{{"event":"e","distinct_id":"d","x":{body}}}]"#);
+        let (most, code) = most_held(body.into_bytes(), DecodeLimits::DEFAULT);
+        assert_eq!(code, None);
+        assert!(most < levels / 8 * 4, "{most} bytes");
+    }
+}
+
+#[test]
+fn what_is_written_anew_is_bounded_by_the_text() {
+    let escaped = r"\u0041".repeat(100_000);
+    let keys: Vec<_> = (0..50_000).map(|index| format!("\"k{index}\":1")).collect();
+    let keys = keys.join(",");
+    let lone = r"\ud800".repeat(100_000);
+    for event in [
+        format!(r#"{{"event":"{escaped}","distinct_id":"d","properties":{{"$lib":"{escaped}"}}}}"#),
+        format!(r#"{{"event":"e","distinct_id":"d","properties":{{"x":"{lone}"}}}}"#),
+        format!(
+            r#"{{"event":"e","distinct_id":"{lone}","properties":{{"$session_id":"{lone}"}}}}"#
+        ),
+        format!(
+            r#"{{"event":"e","distinct_id":"d","$set":{{{keys}}},"properties":{{"$set":{{{keys}}}}}}}"#
+        ),
+    ] {
+        let len = event.len();
+        let (most, code) = most_held(event.into_bytes(), DecodeLimits::DEFAULT);
+        assert_eq!(code, None);
+        assert!(most < len * 4, "{most} bytes for {len}");
+    }
+}

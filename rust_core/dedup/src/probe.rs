@@ -1,0 +1,76 @@
+//! Lookups in runs, which read the disk, outside of the caller's lock.
+//!
+//! A run never changes, so a lookup needs only the set of runs as it was at some time. What can be
+//! missed so is an id whose generation became a run between the lookup and the insert: it was not
+//! in the runs then and is no longer in a generation. So a lookup remembers up to which generation
+//! its runs reached, and an insert refuses one that doesn't reach far enough; then only the runs
+//! that were added since are looked at. That happens once for each generation that fills.
+//!
+//! A run that leaves meanwhile makes no difference: its ids were in the window when they were looked
+//! up. Nor does a merge, which adds no id.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::key::DedupKey;
+use crate::run::Run;
+
+/// The runs at one time. Keeps their filters and open files.
+#[derive(Debug, Default)]
+struct RunSet {
+    runs: Vec<Arc<Run>>,
+    /// Generations numbered below this are in `runs`, or were given up.
+    covers: u64,
+}
+
+/// The runs of a [`crate::Dedup`], for lookups without its lock. Cheap to clone; always current.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    current: Arc<RwLock<Arc<RunSet>>>,
+}
+
+/// What a lookup in the runs found, by key; for [`crate::Dedup::insert_all`]. Reusable.
+#[derive(Debug, Default)]
+pub struct Probed {
+    pub(crate) seen: Vec<bool>,
+    pub(crate) covers: u64,
+}
+
+impl Probed {
+    /// For each key, whether it was seen before. The whole truth only behind a
+    /// [`crate::Dedup::insert_all`] that returned true; `false` for a key that is none.
+    pub fn seen(&self) -> &[bool] {
+        &self.seen
+    }
+}
+
+impl Runs {
+    pub(crate) fn publish(&self, runs: Vec<Arc<Run>>, covers: u64) {
+        let set = Arc::new(RunSet { runs, covers });
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = set;
+    }
+
+    /// Looks all keys up. To be called without the lock of the [`crate::Dedup`].
+    ///
+    /// Cost: a cache line a key and run, and a read of one block where a filter lets a key through.
+    pub fn probe(&self, keys: &[Option<DedupKey>], probed: &mut Probed) {
+        probed.seen.clear();
+        probed.seen.resize(keys.len(), false);
+        probed.covers = 0;
+        self.probe_again(keys, probed);
+    }
+
+    /// Looks the keys up in the runs that were added since; after [`crate::Dedup::insert_all`]
+    /// returned false.
+    pub fn probe_again(&self, keys: &[Option<DedupKey>], probed: &mut Probed) {
+        assert_eq!(keys.len(), probed.seen.len(), "probed with the same keys");
+        let set = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
+        for (key, seen) in keys.iter().zip(&mut probed.seen) {
+            if let (Some(key), false) = (key, *seen) {
+                // Newest first: most repeats come soon.
+                let mut runs = set.runs.iter().rev();
+                *seen = runs.any(|run| run.last >= probed.covers && run.contains(key.number()));
+            }
+        }
+        probed.covers = set.covers;
+    }
+}

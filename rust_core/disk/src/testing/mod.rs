@@ -1,0 +1,9 @@
+//! A file system in memory that forgets what was not synced, and fails on demand.
+
+mod faults;
+mod filesystem;
+mod state;
+
+pub use faults::{Fault, Operation};
+pub use filesystem::FaultyFilesystem;
+pub use state::Crash;

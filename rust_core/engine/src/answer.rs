@@ -1,0 +1,47 @@
+//! What goes in with a request and what comes back for it.
+
+use std::net::IpAddr;
+
+use penstock_model::{Code, Coding, Endpoint, Payload, Refusal};
+
+/// One request of a front.
+#[derive(Debug)]
+pub enum Submission {
+    Http {
+        body: Payload,
+        endpoint: Endpoint,
+        coding: Coding,
+        sent_at_us: Option<i64>,
+        client_address: Option<IpAddr>,
+    },
+    /// A serialized `AppendRequest`.
+    Append {
+        message: Payload,
+        /// Token of the call's `authorization` metadata.
+        metadata_token: Option<String>,
+        client_address: Option<IpAddr>,
+    },
+}
+
+/// Outcome counts of a stored request (ACK-2: they add up to its events).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubmitSummary {
+    pub accepted: u32,
+    pub duplicates: u32,
+    pub rejected: u32,
+    /// Zero where nothing was logged: the budget of refused-only records was used up.
+    pub log_position: u64,
+    /// Index and code of the first refused event.
+    pub first_rejection: Option<(u32, Code)>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// Every event has its outcome, and what was accepted is safe at the ack level asked for.
+    Stored(SubmitSummary),
+    /// A serialized `AppendResponse`, in the same circumstances.
+    Appended(Vec<u8>),
+    /// Nothing of the request was acknowledged.
+    Refused(Refusal),
+}

@@ -1,0 +1,542 @@
+//! The foreground: from admitted bytes to an append, on worker threads.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+use penstock_decode::{
+    DECODER_VERSION, Workspace, check_token, decode_request, expected_decoded_bytes, protobuf,
+};
+use penstock_dedup::{DedupKey, KeyHasher, Probed, Runs};
+use penstock_model::{
+    AckLevel, Batch, BatchText, Code, Coding, Endpoint, Outcome, Payload, Refusal, RequestContext,
+};
+use penstock_wal::{AppendError, Log};
+
+use crate::admission::Reservation;
+use crate::answer::{Completion, Submission, SubmitSummary};
+use crate::completion::Finished;
+use crate::journal::LogLevel;
+use crate::projects::Project;
+use crate::record;
+use crate::shared::{Answer, ExceptionRow, Form, PendingRecord, Shared, error_code};
+
+/// An admitted request that waits for a worker.
+struct Job<T> {
+    ticket: T,
+    payload: Payload,
+    request: RequestContext,
+    /// None leaves the level to the project or the server.
+    ack: Option<AckLevel>,
+    form: DecidedForm,
+    expected_bytes: u64,
+    reservation: Reservation,
+}
+
+/// Bytes of the log that records with nothing but refused events may take between two cuts. A
+/// client that sends only rubbish can't fill the disk with it; past this they are only counted.
+const MAX_REFUSED_ONLY_BYTES: u64 = 64 << 20;
+
+/// What a record's context takes for each event that was not accepted, and besides.
+const EXCEPTION_BYTES: u64 = 5;
+const CONTEXT_BYTES: u64 = 128;
+
+/// Bodies that are expected to be larger than this once decompressed are decoded one at a time,
+/// so that the number of workers doesn't multiply the memory of the largest body (LIM-2).
+const LARGE_BODY_BYTES: u64 = 20 << 20;
+
+/// What looks ids up without the sequencer's lock.
+pub(crate) struct DedupLookup {
+    pub(crate) hasher: KeyHasher,
+    pub(crate) runs: Runs,
+}
+
+/// The ids of a request, in buffers that a worker uses again.
+#[derive(Default)]
+struct Ids {
+    /// One an event; `None` where there is nothing to look up.
+    keys: Vec<Option<DedupKey>>,
+    probed: Probed,
+}
+
+struct Queue<T> {
+    jobs: VecDeque<Job<T>>,
+    closing: bool,
+}
+
+pub(crate) struct Foreground<T: Send + 'static> {
+    pub(crate) shared: Arc<Shared<T>>,
+    pub(crate) log: Arc<Log<PendingRecord<T>>>,
+    dedup: Option<DedupLookup>,
+    /// Held while a large body is decoded.
+    large_body: Mutex<()>,
+    queue: Mutex<Queue<T>>,
+    available: Condvar,
+    /// Random start of the sequence from which each request's id seed is made.
+    seed: [u64; 2],
+    requests: AtomicU64,
+    /// Reset at each cut.
+    pub(crate) refused_only_bytes: AtomicU64,
+}
+
+impl<T: Send + 'static> Foreground<T> {
+    pub(crate) fn new(
+        shared: Arc<Shared<T>>,
+        log: Arc<Log<PendingRecord<T>>>,
+        dedup: Option<DedupLookup>,
+        seed: [u64; 2],
+    ) -> Self {
+        Self {
+            shared,
+            log,
+            dedup,
+            large_body: Mutex::new(()),
+            queue: Mutex::new(Queue {
+                jobs: VecDeque::new(),
+                closing: false,
+            }),
+            available: Condvar::new(),
+            seed,
+            requests: AtomicU64::new(0),
+            refused_only_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Admits a request and queues it to a worker. Never waits.
+    ///
+    /// A gRPC message's own fields are read here: admission counts by the coding that they name.
+    pub(crate) fn submit(&self, ticket: T, submission: Submission) -> Result<(), (T, Refusal)> {
+        match self.admit(submission) {
+            Ok(admitted) => {
+                let job = Job {
+                    ticket,
+                    payload: admitted.payload,
+                    request: admitted.request,
+                    ack: admitted.ack,
+                    form: admitted.form,
+                    expected_bytes: admitted.expected_bytes,
+                    reservation: admitted.reservation,
+                };
+                // Bounded by admission (LIM-1).
+                self.queue.lock().jobs.push_back(job);
+                self.available.notify_one();
+                Ok(())
+            }
+            Err(refusal) => {
+                self.shared.metrics.requests_refused(refusal.code);
+                Err((ticket, refusal))
+            }
+        }
+    }
+
+    fn admit(&self, submission: Submission) -> Result<Admitted, Refusal> {
+        let options = &self.shared.options;
+        let mut request = RequestContext {
+            decoder_version: DECODER_VERSION,
+            limits: options.limits,
+            endpoint: Endpoint::GrpcAppend,
+            coding: Coding::Unspecified,
+            received_at_us: self.shared.clock.unix_micros(),
+            client_address: None,
+            sent_at_us: None,
+            token: None,
+            uuid_seed: self.next_seed(),
+        };
+        let (payload, ack, form) = match submission {
+            Submission::Http {
+                body,
+                endpoint,
+                coding,
+                sent_at_us,
+                client_address,
+            } => {
+                request.endpoint = endpoint;
+                request.coding = coding;
+                request.sent_at_us = sent_at_us;
+                request.client_address = client_address;
+                (body, None, DecidedForm::Http)
+            }
+            Submission::Append {
+                message,
+                metadata_token,
+                client_address,
+            } => {
+                let append = protobuf::decode_append_request(message.as_slice())?;
+                request.token = one_token(append.token, metadata_token)?;
+                let ack = append.ack.unwrap_or(options.ack);
+                if append.ack.is_some() && !options.allowed_ack.contains(&ack) {
+                    return Err(Refusal::new(Code::AckNotAllowed, ""));
+                }
+                request.coding = append.coding;
+                request.sent_at_us = append.sent_at_us;
+                request.client_address = client_address;
+                (message.slice(append.body), Some(ack), DecidedForm::Append)
+            }
+        };
+        let payload_bytes = payload.len() as u64;
+        let expected_bytes =
+            expected_decoded_bytes(payload.as_slice(), request.coding, &options.limits) as u64;
+        // A plain body is its own text.
+        let held_bytes = match expected_bytes {
+            expected if expected == payload_bytes => payload_bytes,
+            expected => payload_bytes + expected,
+        };
+        let reservation = self.shared.admission.admit(held_bytes)?;
+        Ok(Admitted {
+            payload,
+            request,
+            ack,
+            form,
+            expected_bytes,
+            reservation,
+        })
+    }
+
+    /// Lets the workers finish what is queued and return.
+    pub(crate) fn close(&self) {
+        self.queue.lock().closing = true;
+        self.available.notify_all();
+    }
+
+    /// Answers what no worker will take any more.
+    pub(crate) fn refuse_queued(&self, code: Code) {
+        let jobs = {
+            let mut queue = self.queue.lock();
+            queue.closing = true;
+            std::mem::take(&mut queue.jobs)
+        };
+        for job in jobs {
+            self.shared.completions.push(Finished {
+                ticket: job.ticket,
+                completion: Completion::Refused(Refusal::new(code, "")),
+            });
+        }
+    }
+
+    /// A worker thread's life.
+    pub(crate) fn work(&self) {
+        let mut workspace = Workspace::default();
+        let mut ids = Ids::default();
+        loop {
+            let job = {
+                let mut queue = self.queue.lock();
+                loop {
+                    if let Some(job) = queue.jobs.pop_front() {
+                        break job;
+                    }
+                    if queue.closing {
+                        return;
+                    }
+                    self.available.wait(&mut queue);
+                }
+            };
+            self.process(job, &mut workspace, &mut ids);
+        }
+    }
+
+    fn process(&self, job: Job<T>, workspace: &mut Workspace, ids: &mut Ids) {
+        let Job {
+            ticket,
+            payload,
+            request,
+            ack,
+            form,
+            expected_bytes,
+            mut reservation,
+        } = job;
+        let decided = {
+            let _alone = (expected_bytes > LARGE_BODY_BYTES).then(|| self.large_body.lock());
+            self.decide(&payload, &request, &mut reservation, workspace)
+        };
+        match decided {
+            Ok((batch, project)) => {
+                self.shared
+                    .metrics
+                    .request_decoded(request.endpoint, payload.len() as u64);
+                let ack = ack.unwrap_or(project.ack.unwrap_or(self.shared.options.ack));
+                let decided = Decided {
+                    payload,
+                    request,
+                    batch,
+                    project,
+                    ack,
+                    form,
+                    reservation,
+                };
+                self.append(ticket, decided, ids);
+            }
+            Err(refusal) => {
+                self.shared.metrics.requests_refused(refusal.code);
+                self.shared.completions.push(Finished {
+                    ticket,
+                    completion: Completion::Refused(refusal),
+                });
+            }
+        }
+    }
+
+    fn decide(
+        &self,
+        payload: &Payload,
+        request: &RequestContext,
+        reservation: &mut Reservation,
+        workspace: &mut Workspace,
+    ) -> Result<(Batch, Project), Refusal> {
+        let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            decode_request(payload, request, workspace)
+        }));
+        let Ok(decoded) = decoded else {
+            // Decoding is a pure function, so nothing outside the workspace is half done:
+            // one tenant's input must not stop the others (SEC-1).
+            *workspace = Workspace::default();
+            self.shared.journal.add(
+                LogLevel::Error,
+                "decode_panicked",
+                vec![("endpoint", request.endpoint.name().to_owned())],
+            );
+            return Err(Refusal::new(Code::InternalError, ""));
+        };
+        let batch = decoded?;
+        // What a body claims about its size is only known to be true now (LIM-2).
+        let compressed_bytes = match &batch.text {
+            BatchText::Received(_) => 0,
+            BatchText::Decoded(_) => payload.len(),
+        };
+        reservation.correct((batch.held_bytes() + compressed_bytes) as u64)?;
+        let project = self
+            .shared
+            .projects
+            .resolve(batch.view().get(batch.token))?;
+        Ok((batch, project))
+    }
+
+    fn append(&self, ticket: T, decided: Decided, ids: &mut Ids) {
+        let Decided {
+            payload,
+            request,
+            mut batch,
+            project,
+            ack,
+            form,
+            reservation,
+        } = decided;
+        self.collect_keys(&batch, &mut ids.keys);
+        let stored_bytes =
+            payload.len() as u64 + CONTEXT_BYTES + EXCEPTION_BYTES * batch.events.len() as u64;
+        if batch
+            .events
+            .iter()
+            .all(|event| matches!(event.outcome, Outcome::Rejected(_)))
+            && self
+                .refused_only_bytes
+                .fetch_add(stored_bytes, Ordering::Relaxed)
+                > MAX_REFUSED_ONLY_BYTES
+        {
+            let answer = make_answer(ticket, ack, form, &batch);
+            self.shared.metrics.outcomes(&batch);
+            self.shared.metrics.refused_only_dropped.add(1);
+            self.shared
+                .completions
+                .push(answer.stored(penstock_model::Position::ZERO));
+            return;
+        }
+        // A typical context is 90 bytes; exceptions are rare.
+        let mut context = Vec::with_capacity(128);
+        // The disk is asked before the lock is taken: under it there is no I/O.
+        if let Some(lookup) = &self.dedup {
+            lookup.runs.probe(&ids.keys, &mut ids.probed);
+        }
+        let mut sequencer = self.shared.sequencer.lock();
+        let mut position = self.log.next_position();
+        while !sequencer.mark_duplicates(&mut batch, &ids.keys, &mut ids.probed, position) {
+            // Ids went from memory to disk in between, which happens once in some 100,000 events.
+            drop(sequencer);
+            if let Some(lookup) = &self.dedup {
+                lookup.runs.probe_again(&ids.keys, &mut ids.probed);
+            }
+            sequencer = self.shared.sequencer.lock();
+            position = self.log.next_position();
+        }
+        record::encode(&request, &project.name, &batch, &mut context);
+        self.shared.metrics.outcomes(&batch);
+        let mut answer = Some(make_answer(ticket, ack, form, &batch));
+        let early = if ack == AckLevel::Memory {
+            answer.take()
+        } else {
+            None
+        };
+        let pending = PendingRecord {
+            context,
+            payload,
+            batch,
+            request,
+            project: project.name,
+            answer,
+            _reservation: reservation,
+        };
+        let failed = match self.log.append(pending) {
+            Ok(appended) => {
+                assert_eq!(appended, position, "only the sequencer appends");
+                None
+            }
+            Err((pending, error)) => {
+                sequencer.forget_after(position.previous());
+                Some((pending, error))
+            }
+        };
+        drop(sequencer);
+        if let Some((pending, error)) = failed {
+            let code = append_error_code(&error);
+            self.shared.metrics.requests_refused(code);
+            if let Some(answer) = pending.answer.or(early) {
+                self.shared
+                    .completions
+                    .push(answer.refused(Refusal::new(code, "")));
+            }
+        } else if let Some(answer) = early {
+            self.shared.completions.push(answer.stored(position));
+        }
+    }
+
+    /// Hashes the ids that deduplication looks at, outside of the sequencer's lock.
+    fn collect_keys(&self, batch: &Batch, keys: &mut Vec<Option<DedupKey>>) {
+        keys.clear();
+        let Some(DedupLookup { hasher, .. }) = &self.dedup else {
+            return;
+        };
+        let view = batch.view();
+        let token = view.get(batch.token);
+        keys.extend(batch.events.iter().map(|event| {
+            let looked_at = event.outcome == Outcome::Accepted && event.uuid_given;
+            looked_at.then(|| {
+                hasher.key(
+                    token,
+                    &event.uuid.0,
+                    view.get(event.event),
+                    view.get(event.distinct_id),
+                )
+            })
+        }));
+    }
+
+    /// 128 bits that no other request of this engine has, from a random start.
+    fn next_seed(&self) -> [u8; 16] {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut seed = [0; 16];
+        seed[..8].copy_from_slice(&mix(self.seed[0].wrapping_add(count)).to_le_bytes());
+        seed[8..].copy_from_slice(&mix(self.seed[1] ^ count.rotate_left(32)).to_le_bytes());
+        seed
+    }
+}
+
+/// `SplitMix64`'s finalizer: a bijection with good avalanche.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[derive(Clone, Copy)]
+enum DecidedForm {
+    Http,
+    Append,
+}
+
+/// A request that was let in.
+struct Admitted {
+    payload: Payload,
+    request: RequestContext,
+    ack: Option<AckLevel>,
+    form: DecidedForm,
+    expected_bytes: u64,
+    reservation: Reservation,
+}
+
+/// A decoded request of an admitted token.
+struct Decided {
+    payload: Payload,
+    request: RequestContext,
+    batch: Batch,
+    project: Project,
+    ack: AckLevel,
+    form: DecidedForm,
+    reservation: Reservation,
+}
+
+/// The token that a gRPC message names, by its own field or its call's metadata, checked and
+/// trimmed: it goes into the record as it is here.
+fn one_token(field: Option<String>, metadata: Option<String>) -> Result<Option<String>, Refusal> {
+    let checked = |token: Option<String>| {
+        token
+            .map(|token| check_token(&token).map(str::to_owned))
+            .transpose()
+    };
+    match (checked(field)?, checked(metadata)?) {
+        (Some(field), Some(metadata)) if field != metadata => Err(Refusal::new(
+            Code::ConflictingTokens,
+            "the message's field and the call's authorization differ",
+        )),
+        (field, metadata) => Ok(field.or(metadata)),
+    }
+}
+
+fn append_error_code(error: &AppendError) -> Code {
+    match error {
+        AppendError::WalFull { .. } => Code::WalFull,
+        AppendError::QueueFull { .. } => Code::Overloaded,
+        AppendError::Poisoned { error } => error_code(error),
+        AppendError::Closed => Code::ShuttingDown,
+    }
+}
+
+#[expect(clippy::expect_used, reason = "max_events_per_request is a u32")]
+fn make_answer<T>(ticket: T, ack: AckLevel, form: DecidedForm, batch: &Batch) -> Answer<T> {
+    let mut summary = SubmitSummary {
+        accepted: 0,
+        duplicates: 0,
+        rejected: 0,
+        log_position: 0,
+        first_rejection: None,
+    };
+    let mut exceptions = Vec::new();
+    for (index, event) in batch.events.iter().enumerate() {
+        match event.outcome {
+            Outcome::Accepted => {
+                summary.accepted += 1;
+                continue;
+            }
+            Outcome::Duplicate => summary.duplicates += 1,
+            Outcome::Rejected(code) => {
+                summary.rejected += 1;
+                if summary.first_rejection.is_none() {
+                    let index = u32::try_from(index).expect("events are counted by a u32");
+                    summary.first_rejection = Some((index, code));
+                }
+            }
+        }
+        if matches!(form, DecidedForm::Append) {
+            exceptions.push(ExceptionRow {
+                index: u32::try_from(index).expect("events are counted by a u32"),
+                outcome: event.outcome,
+                uuid: if event.uuid_given {
+                    event.uuid.to_string()
+                } else {
+                    String::new()
+                },
+            });
+        }
+    }
+    let form = match form {
+        DecidedForm::Http => Form::Http,
+        DecidedForm::Append => Form::Append { exceptions },
+    };
+    Answer {
+        ticket,
+        summary,
+        form,
+        ack,
+    }
+}

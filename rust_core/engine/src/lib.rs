@@ -1,0 +1,62 @@
+//! The façade that wires the rooms: admission, foreground, background, recovery, metrics.
+//!
+//! Two halves share one durable seam, the log. The *foreground* ([`Engine::submit`]) decodes a
+//! request, decides about each of its events, appends one record and answers when its commit group
+//! is synced (ACK-1). The *background* turns records into segments and hands out *cuts*: all rows
+//! at or below one position, to be committed to the tables by the caller, who then says so with
+//! [`Engine::cut_committed`] and thereby releases the log's files (TAB-3).
+
+mod admission;
+mod answer;
+mod background;
+mod backlog;
+mod completion;
+mod cut;
+mod directory;
+mod engine;
+mod error;
+mod foreground;
+mod journal;
+mod metrics;
+mod options;
+mod passed;
+mod projects;
+mod record;
+mod recovery;
+mod replay;
+mod sequencer;
+mod shared;
+mod supervisor;
+mod tail;
+
+pub use admission::{EngineState, StateReport};
+pub use answer::{Completion, Submission, SubmitSummary};
+pub use cut::{Cut, CutLane};
+pub use engine::Engine;
+pub use error::EngineError;
+pub use journal::{LogEvent, LogLevel};
+pub use options::{EngineOptions, ProjectOptions};
+pub use penstock_segment::{SegmentFile, TableKind, delta_schema_json};
+pub use tail::{TailRead, read_tail};
+
+/// The machine's file system.
+pub fn real_filesystem() -> std::sync::Arc<dyn penstock_disk::Filesystem> {
+    std::sync::Arc::new(penstock_disk::RealFilesystem)
+}
+
+/// How segments are written: the defaults of `segment` under the two budgets of the settings.
+pub fn segment_options(
+    max_buffered_bytes: usize,
+    max_open_partitions: usize,
+) -> penstock_segment::SegmentOptions {
+    penstock_segment::SegmentOptions {
+        max_buffered_bytes,
+        max_open_partitions,
+        ..penstock_segment::SegmentOptions::DEFAULT
+    }
+}
+
+/// The pieces that benchmarks and bindings call without an engine.
+pub mod decode {
+    pub use penstock_decode::{DECODER_VERSION, Workspace, decode_request};
+}

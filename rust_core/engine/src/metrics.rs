@@ -1,0 +1,264 @@
+//! Counters, and their text for Prometheus.
+//!
+//! Counted per request or per batch, never per event. Labels come from closed sets only: the code
+//! table and the endpoints.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use penstock_model::{Batch, Code, Endpoint, Outcome};
+
+/// A number that only goes up.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) events_accepted: Counter,
+    pub(crate) events_duplicate: Counter,
+    /// By code number; event scope.
+    events_rejected: Vec<Counter>,
+    /// By code number; request and overload scopes.
+    requests_refused: Vec<Counter>,
+    /// In the order of [`Endpoint::ALL`].
+    requests_decoded: Vec<Counter>,
+    pub(crate) request_bytes: Counter,
+    pub(crate) refused_only_dropped: Counter,
+    pub(crate) commit_groups: Counter,
+    pub(crate) records_synced: Counter,
+    pub(crate) log_failures: Counter,
+    pub(crate) log_reopened: Counter,
+    pub(crate) rows_built_events: Counter,
+    pub(crate) rows_built_rejected: Counter,
+    pub(crate) records_read_back: Counter,
+    pub(crate) records_quarantined: Counter,
+    pub(crate) cuts: Counter,
+    pub(crate) cuts_abandoned: Counter,
+    pub(crate) segment_bytes: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let per_code = || Code::ALL.iter().map(|_| Counter::default()).collect();
+        Self {
+            events_accepted: Counter::default(),
+            events_duplicate: Counter::default(),
+            events_rejected: per_code(),
+            requests_refused: per_code(),
+            requests_decoded: Endpoint::ALL.iter().map(|_| Counter::default()).collect(),
+            request_bytes: Counter::default(),
+            refused_only_dropped: Counter::default(),
+            commit_groups: Counter::default(),
+            records_synced: Counter::default(),
+            log_failures: Counter::default(),
+            log_reopened: Counter::default(),
+            rows_built_events: Counter::default(),
+            rows_built_rejected: Counter::default(),
+            records_read_back: Counter::default(),
+            records_quarantined: Counter::default(),
+            cuts: Counter::default(),
+            cuts_abandoned: Counter::default(),
+            segment_bytes: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn request_decoded(&self, endpoint: Endpoint, bytes: u64) {
+        if let Some(index) = Endpoint::ALL.iter().position(|other| *other == endpoint) {
+            self.requests_decoded[index].add(1);
+        }
+        self.request_bytes.add(bytes);
+    }
+
+    pub(crate) fn requests_refused(&self, code: Code) {
+        self.requests_refused[usize::from(code.number())].add(1);
+    }
+
+    /// Counts the outcomes of a batch at its append: a group that fails later is counted apart.
+    pub(crate) fn outcomes(&self, batch: &Batch) {
+        let mut accepted = 0;
+        let mut duplicates = 0;
+        for event in &batch.events {
+            match event.outcome {
+                Outcome::Accepted => accepted += 1,
+                Outcome::Duplicate => duplicates += 1,
+                Outcome::Rejected(code) => self.events_rejected[usize::from(code.number())].add(1),
+            }
+        }
+        self.events_accepted.add(accepted);
+        self.events_duplicate.add(duplicates);
+    }
+
+    /// Writes all counters as Prometheus text.
+    pub(crate) fn write_text(&self, out: &mut String) {
+        let labelled = |out: &mut String, name, help, label, rows: &[(&str, u64)]| {
+            header(out, name, help, "counter");
+            for (value, count) in rows {
+                line(out, name, &[(label, value)], *count);
+            }
+        };
+        let by_code = |counters: &[Counter], scopes: &[penstock_model::CodeScope]| {
+            Code::ALL
+                .iter()
+                .filter(|code| scopes.contains(&code.scope()))
+                .map(|code| (code.as_str(), counters[usize::from(code.number())].get()))
+                .collect::<Vec<_>>()
+        };
+        header(
+            out,
+            "penstock_engine_events_total",
+            "Events by outcome.",
+            "counter",
+        );
+        let rejected: u64 = self.events_rejected.iter().map(Counter::get).sum();
+        for (outcome, count) in [
+            ("accepted", self.events_accepted.get()),
+            ("duplicate", self.events_duplicate.get()),
+            ("rejected", rejected),
+        ] {
+            line(
+                out,
+                "penstock_engine_events_total",
+                &[("outcome", outcome)],
+                count,
+            );
+        }
+        labelled(
+            out,
+            "penstock_engine_events_rejected_total",
+            "Refused events by code.",
+            "code",
+            &by_code(&self.events_rejected, &[penstock_model::CodeScope::Event]),
+        );
+        labelled(
+            out,
+            "penstock_engine_requests_refused_total",
+            "Refused requests by code.",
+            "code",
+            &by_code(
+                &self.requests_refused,
+                &[
+                    penstock_model::CodeScope::Request,
+                    penstock_model::CodeScope::Overload,
+                ],
+            ),
+        );
+        let endpoints: Vec<_> = Endpoint::ALL
+            .iter()
+            .zip(&self.requests_decoded)
+            .map(|(endpoint, counter)| (endpoint.name(), counter.get()))
+            .collect();
+        labelled(
+            out,
+            "penstock_engine_requests_decoded_total",
+            "Requests with a readable body and an admitted token, by endpoint.",
+            "endpoint",
+            &endpoints,
+        );
+        for (name, help, counter) in [
+            (
+                "penstock_engine_request_bytes_total",
+                "Body bytes decoded.",
+                &self.request_bytes,
+            ),
+            (
+                "penstock_engine_refused_only_dropped_total",
+                "Requests of nothing but refused events that were counted and not stored.",
+                &self.refused_only_dropped,
+            ),
+            (
+                "penstock_wal_commit_groups_total",
+                "Synced commit groups.",
+                &self.commit_groups,
+            ),
+            (
+                "penstock_wal_records_total",
+                "Synced records.",
+                &self.records_synced,
+            ),
+            (
+                "penstock_wal_failures_total",
+                "Commit groups that failed.",
+                &self.log_failures,
+            ),
+            (
+                "penstock_wal_reopened_total",
+                "Recoveries after a failure.",
+                &self.log_reopened,
+            ),
+            (
+                "penstock_segment_events_rows_total",
+                "Rows built for the events table.",
+                &self.rows_built_events,
+            ),
+            (
+                "penstock_segment_rejected_rows_total",
+                "Rows built for the rejected table.",
+                &self.rows_built_rejected,
+            ),
+            (
+                "penstock_engine_records_read_back_total",
+                "Records that the background read from the log.",
+                &self.records_read_back,
+            ),
+            (
+                "penstock_engine_records_quarantined_total",
+                "Records that could not be stored and were set aside.",
+                &self.records_quarantined,
+            ),
+            (
+                "penstock_engine_cuts_total",
+                "Cuts handed to the tables.",
+                &self.cuts,
+            ),
+            (
+                "penstock_engine_cuts_abandoned_total",
+                "Cuts given up and built again after a storage error.",
+                &self.cuts_abandoned,
+            ),
+            (
+                "penstock_segment_bytes_total",
+                "Bytes of finished segments.",
+                &self.segment_bytes,
+            ),
+        ] {
+            header(out, name, help, "counter");
+            line(out, name, &[], counter.get());
+        }
+    }
+}
+
+pub(crate) fn header(out: &mut String, name: &str, help: &str, kind: &str) {
+    // Writing to a String can't fail.
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
+}
+
+pub(crate) fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+    out.push_str(name);
+    if !labels.is_empty() {
+        out.push('{');
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(out, "{comma}{label}=\"{text}\"").ok();
+        }
+        out.push('}');
+    }
+    writeln!(out, " {value}").ok();
+}
+
+/// A gauge with its header.
+pub(crate) fn gauge(out: &mut String, name: &str, help: &str, value: u64) {
+    header(out, name, help, "gauge");
+    line(out, name, &[], value);
+}

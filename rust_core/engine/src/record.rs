@@ -1,0 +1,346 @@
+//! What the log keeps of a request besides its payload, so that a replay decides nothing anew.
+//!
+//! Layout, little endian, version 1:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | version of this layout |
+//! | 2 | decoder version |
+//! | 1 | endpoint number |
+//! | 1 | content coding as hinted |
+//! | 1 | flags: 1 address v4, 2 address v6, 4 `sent_at`, 8 token from outside the body |
+//! | 8 | time of receipt, µs since the Unix epoch, signed |
+//! | 16 | seed of made ids |
+//! | 4 × 4 | limits: decompressed bytes, event bytes, events, depth |
+//! | 4 or 16 | client address, if flagged |
+//! | 8 | `sent_at` from outside the body, µs, signed, if flagged |
+//! | 2 + n | token from outside the body, if flagged |
+//! | 2 + n | project that the token was resolved to |
+//! | 4 | number of events |
+//! | 4 | number of exceptions: events that were not accepted |
+//! | 5 each | index; 0 for a duplicate, else 1 + the number of the code |
+//!
+//! A reader refuses versions that it does not know.
+
+use std::net::IpAddr;
+
+use penstock_model::{Batch, Code, Coding, DecodeLimits, Endpoint, Outcome, RequestContext};
+
+const LAYOUT_VERSION: u8 = 1;
+
+const FLAG_V4: u8 = 1;
+const FLAG_V6: u8 = 2;
+const FLAG_SENT_AT: u8 = 4;
+const FLAG_TOKEN: u8 = 8;
+
+/// The context of one record, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredContext {
+    pub(crate) request: RequestContext,
+    pub(crate) project: String,
+    pub(crate) event_count: u32,
+    /// Events that were not accepted, by index, ascending.
+    pub(crate) exceptions: Vec<(u32, Outcome)>,
+}
+
+/// A record's context can't be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ContextError {
+    #[error("record context has layout {0}, which this release does not know")]
+    UnknownLayout(u8),
+    #[error("record context was decoded by rules of version {0}, which this release does not know")]
+    UnknownDecoder(u16),
+    #[error("record context is damaged")]
+    Damaged,
+}
+
+impl ContextError {
+    /// Whether another release wrote the record: then it is not damaged, and must not be set aside.
+    pub(crate) const fn is_other_release(&self) -> bool {
+        matches!(self, Self::UnknownLayout(_) | Self::UnknownDecoder(_))
+    }
+}
+
+/// Writes the context of a decided batch to `out`.
+pub(crate) fn encode(request: &RequestContext, project: &str, batch: &Batch, out: &mut Vec<u8>) {
+    out.push(LAYOUT_VERSION);
+    out.extend_from_slice(&request.decoder_version.to_le_bytes());
+    out.push(request.endpoint as u8);
+    out.push(request.coding as u8);
+    let mut flags = match request.client_address {
+        Some(IpAddr::V4(_)) => FLAG_V4,
+        Some(IpAddr::V6(_)) => FLAG_V6,
+        None => 0,
+    };
+    if request.sent_at_us.is_some() {
+        flags |= FLAG_SENT_AT;
+    }
+    if request.token.is_some() {
+        flags |= FLAG_TOKEN;
+    }
+    out.push(flags);
+    out.extend_from_slice(&request.received_at_us.to_le_bytes());
+    out.extend_from_slice(&request.uuid_seed);
+    let limits = &request.limits;
+    for limit in [
+        limits.max_decompressed_bytes,
+        limits.max_event_bytes,
+        limits.max_events_per_request,
+        limits.max_json_depth,
+    ] {
+        out.extend_from_slice(&limit.to_le_bytes());
+    }
+    match request.client_address {
+        Some(IpAddr::V4(address)) => out.extend_from_slice(&address.octets()),
+        Some(IpAddr::V6(address)) => out.extend_from_slice(&address.octets()),
+        None => {}
+    }
+    if let Some(sent_at_us) = request.sent_at_us {
+        out.extend_from_slice(&sent_at_us.to_le_bytes());
+    }
+    if let Some(token) = &request.token {
+        out.extend_from_slice(&small_len(token).to_le_bytes());
+        out.extend_from_slice(token.as_bytes());
+    }
+    out.extend_from_slice(&small_len(project).to_le_bytes());
+    out.extend_from_slice(project.as_bytes());
+    out.extend_from_slice(&count(batch.events.len()).to_le_bytes());
+    let exceptions = batch
+        .events
+        .iter()
+        .filter(|event| event.outcome != Outcome::Accepted)
+        .count();
+    out.extend_from_slice(&count(exceptions).to_le_bytes());
+    if exceptions == 0 {
+        return;
+    }
+    for (index, event) in batch.events.iter().enumerate() {
+        let number = match event.outcome {
+            Outcome::Accepted => continue,
+            Outcome::Duplicate => 0,
+            Outcome::Rejected(code) => code.number() + 1,
+        };
+        out.extend_from_slice(&count(index).to_le_bytes());
+        out.push(number);
+    }
+}
+
+/// Tokens are at most 64 bytes (decode) and project names at most 200 (settings).
+#[expect(
+    clippy::expect_used,
+    reason = "checked where tokens and project names enter"
+)]
+fn small_len(text: &str) -> u16 {
+    u16::try_from(text.len()).expect("tokens and project names are short")
+}
+
+#[expect(clippy::expect_used, reason = "max_events_per_request is a u32")]
+fn count(value: usize) -> u32 {
+    u32::try_from(value).expect("events of a request are counted by a u32")
+}
+
+/// Reads a context back. Errors leave the record to quarantine.
+pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
+    let mut reader = Reader { bytes };
+    let layout = reader.u8()?;
+    if layout != LAYOUT_VERSION {
+        return Err(ContextError::UnknownLayout(layout));
+    }
+    let decoder_version = u16::from_le_bytes(reader.array()?);
+    // Rules change with the version, and this release has only its own.
+    if decoder_version != penstock_decode::DECODER_VERSION {
+        return Err(ContextError::UnknownDecoder(decoder_version));
+    }
+    let endpoint = Endpoint::from_number(reader.u8()?).ok_or(ContextError::Damaged)?;
+    let coding = Coding::from_number(reader.u8()?).ok_or(ContextError::Damaged)?;
+    let flags = reader.u8()?;
+    let received_at_us = i64::from_le_bytes(reader.array()?);
+    let uuid_seed = reader.array()?;
+    let limits = DecodeLimits {
+        max_decompressed_bytes: u32::from_le_bytes(reader.array()?),
+        max_event_bytes: u32::from_le_bytes(reader.array()?),
+        max_events_per_request: u32::from_le_bytes(reader.array()?),
+        max_json_depth: u32::from_le_bytes(reader.array()?),
+    };
+    let client_address = if flags & FLAG_V4 != 0 {
+        Some(IpAddr::from(reader.array::<4>()?))
+    } else if flags & FLAG_V6 != 0 {
+        Some(IpAddr::from(reader.array::<16>()?))
+    } else {
+        None
+    };
+    let sent_at_us = if flags & FLAG_SENT_AT != 0 {
+        Some(i64::from_le_bytes(reader.array()?))
+    } else {
+        None
+    };
+    let token = if flags & FLAG_TOKEN != 0 {
+        let len = usize::from(u16::from_le_bytes(reader.array()?));
+        Some(reader.text(len)?)
+    } else {
+        None
+    };
+    let project_len = usize::from(u16::from_le_bytes(reader.array()?));
+    let project = reader.text(project_len)?;
+    let event_count = u32::from_le_bytes(reader.array()?);
+    let exception_count = u32::from_le_bytes(reader.array()?);
+    if exception_count > event_count || reader.bytes.len() != 5 * exception_count as usize {
+        return Err(ContextError::Damaged);
+    }
+    let mut exceptions = Vec::with_capacity(exception_count as usize);
+    for _ in 0..exception_count {
+        let index = u32::from_le_bytes(reader.array()?);
+        let outcome = match reader.u8()? {
+            0 => Outcome::Duplicate,
+            number => {
+                Outcome::Rejected(Code::from_number(number - 1).ok_or(ContextError::Damaged)?)
+            }
+        };
+        exceptions.push((index, outcome));
+    }
+    Ok(StoredContext {
+        request: RequestContext {
+            decoder_version,
+            limits,
+            endpoint,
+            coding,
+            received_at_us,
+            client_address,
+            sent_at_us,
+            token,
+            uuid_seed,
+        },
+        project,
+        event_count,
+        exceptions,
+    })
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ContextError> {
+        let (head, rest) = self
+            .bytes
+            .split_first_chunk::<N>()
+            .ok_or(ContextError::Damaged)?;
+        self.bytes = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, ContextError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn text(&mut self, len: usize) -> Result<String, ContextError> {
+        let (head, rest) = self
+            .bytes
+            .split_at_checked(len)
+            .ok_or(ContextError::Damaged)?;
+        self.bytes = rest;
+        String::from_utf8(head.to_vec()).map_err(|_| ContextError::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_model::{BatchText, Event, Payload, Text, Uuid, Warnings};
+
+    use super::*;
+
+    fn event(outcome: Outcome) -> Event {
+        Event {
+            outcome,
+            uuid: Uuid([1; 16]),
+            uuid_given: true,
+            event: Text::EMPTY,
+            distinct_id: Text::EMPTY,
+            timestamp_us: 0,
+            client_timestamp: None,
+            properties: Text::EMPTY,
+            session_id: None,
+            window_id: None,
+            lib: None,
+            lib_version: None,
+            elements_chain: None,
+            ip: None,
+            propertyless: false,
+            warnings: Warnings::default(),
+            raw: Text::EMPTY,
+        }
+    }
+
+    fn sample() -> (RequestContext, Batch) {
+        let request = RequestContext {
+            decoder_version: 1,
+            limits: DecodeLimits::DEFAULT,
+            endpoint: Endpoint::Track,
+            coding: Coding::Gzip,
+            received_at_us: -5,
+            client_address: Some("2001:db8::1".parse().unwrap()),
+            sent_at_us: Some(77),
+            token: Some("phc_a".to_owned()),
+            uuid_seed: [9; 16],
+        };
+        let batch = Batch {
+            text: BatchText::Received(Payload::new(Vec::new())),
+            side: String::new(),
+            events: vec![
+                event(Outcome::Accepted),
+                event(Outcome::Duplicate),
+                event(Outcome::Rejected(Code::EventTooDeep)),
+            ],
+            token: Text::EMPTY,
+            historical: false,
+            sent_at_us: None,
+        };
+        (request, batch)
+    }
+
+    #[test]
+    fn a_context_reads_back_what_was_written() {
+        let (request, batch) = sample();
+        let mut bytes = Vec::new();
+        encode(&request, "shop", &batch, &mut bytes);
+        let stored = decode(&bytes).unwrap();
+        assert_eq!(stored.request, request);
+        assert_eq!(stored.project, "shop");
+        assert_eq!(stored.event_count, 3);
+        assert_eq!(
+            stored.exceptions,
+            vec![
+                (1, Outcome::Duplicate),
+                (2, Outcome::Rejected(Code::EventTooDeep))
+            ]
+        );
+    }
+
+    #[test]
+    fn a_context_cut_anywhere_is_refused() {
+        let (request, batch) = sample();
+        let mut bytes = Vec::new();
+        encode(&request, "shop", &batch, &mut bytes);
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn a_context_of_another_decoder_is_refused() {
+        let (mut request, batch) = sample();
+        for version in [
+            penstock_decode::DECODER_VERSION - 1,
+            penstock_decode::DECODER_VERSION + 1,
+        ] {
+            request.decoder_version = version;
+            let mut bytes = Vec::new();
+            encode(&request, "shop", &batch, &mut bytes);
+            assert!(matches!(
+                decode(&bytes),
+                Err(ContextError::UnknownDecoder(_))
+            ));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Storage that fails: what is refused, what is said, and how it goes on.
+
+use std::sync::Arc;
+
+use penstock_disk::{Crash, Fault, FaultyFilesystem, Operation};
+use penstock_engine::{Completion, EngineOptions, EngineState, TableKind};
+use penstock_model::Code;
+
+use crate::support::{Opened, batch, nap, options, rows, uuid};
+
+const MIB: u64 = 1 << 20;
+
+/// On a [`FaultyFilesystem`], which is memory.
+fn in_memory() -> EngineOptions {
+    options(std::path::Path::new("/data"))
+}
+
+/// Posts until the engine takes requests again.
+fn post_until_stored(opened: &Opened, body: &str) -> penstock_engine::SubmitSummary {
+    loop {
+        match opened.post(body) {
+            Completion::Stored(summary) => return summary,
+            Completion::Refused(refusal) => {
+                assert!(
+                    matches!(refusal.code, Code::StorageFailed | Code::DiskFull),
+                    "{refusal:?}"
+                );
+                nap();
+            }
+            Completion::Appended(_) => unreachable!("nothing was appended by gRPC"),
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_refuses_its_group_and_the_retry_is_stored_once() {
+    // ACK-1, DUP-1: an id that stayed in the window would make the retry a duplicate of nothing.
+    let filesystem = FaultyFilesystem::new();
+    let opened = Opened::open_on(in_memory(), Arc::new(filesystem.clone())).started();
+    opened.stored(&batch(&[&uuid(1)]));
+    filesystem.fail_nth(Operation::Sync, 0, Fault::Io);
+    let refusal = opened.refused(&batch(&[&uuid(2)]));
+    assert_eq!(refusal.code, Code::StorageFailed);
+    let summary = post_until_stored(&opened, &batch(&[&uuid(1), &uuid(2)]));
+    assert_eq!((summary.accepted, summary.duplicates), (1, 1));
+    assert_eq!(opened.engine.state().state, EngineState::Ready);
+    assert_eq!(rows(&opened.cut(), TableKind::Events), 2);
+}
+
+#[test]
+fn a_storage_that_keeps_failing_is_reported_until_it_is_well_again() {
+    let filesystem = FaultyFilesystem::new();
+    let opened = Opened::open_on(in_memory(), Arc::new(filesystem.clone())).started();
+    opened.stored(&batch(&[&uuid(1)]));
+    filesystem.fail_all(Operation::Sync, Fault::Io);
+    assert_eq!(
+        opened.refused(&batch(&[&uuid(2)])).code,
+        Code::StorageFailed
+    );
+    let report = opened.engine.state();
+    assert_eq!(
+        (report.state, report.reason),
+        (EngineState::Degraded, "storage_failed")
+    );
+    assert_eq!(
+        opened.refused(&batch(&[&uuid(2)])).code,
+        Code::StorageFailed
+    );
+    filesystem.heal();
+    let summary = post_until_stored(&opened, &batch(&[&uuid(2)]));
+    assert_eq!(summary.accepted, 1);
+}
+
+#[test]
+fn what_was_refused_by_a_failed_sync_does_not_come_back_after_a_crash() {
+    let filesystem = FaultyFilesystem::new();
+    let opened = Opened::open_on(in_memory(), Arc::new(filesystem.clone())).started();
+    opened.stored(&batch(&[&uuid(1)]));
+    filesystem.fail_nth(Operation::Sync, 0, Fault::Io);
+    opened.refused(&batch(&[&uuid(2)]));
+    post_until_stored(&opened, &batch(&[&uuid(3)]));
+    drop(opened);
+    filesystem.crash(Crash::LoseUnsynced);
+
+    let opened = Opened::open_on(in_memory(), Arc::new(filesystem.clone())).started();
+    let summary = opened.stored(&batch(&[&uuid(1), &uuid(2), &uuid(3)]));
+    assert_eq!((summary.accepted, summary.duplicates), (1, 2));
+}
+
+#[test]
+fn a_full_disk_is_said_and_what_was_acknowledged_still_gets_into_the_tables() {
+    let filesystem = FaultyFilesystem::new();
+    let options = EngineOptions {
+        disk_reserve_bytes: 4 * MIB,
+        ..in_memory()
+    };
+    let opened = Opened::open_on(options, Arc::new(filesystem.clone())).started();
+    opened.stored(&batch(&[&uuid(1)]));
+    // Full but for less than the next log file needs.
+    let used = 64 * MIB - filesystem_free(&filesystem);
+    filesystem.set_capacity_bytes(Some(used + 16 * 1024));
+    let filler = "x".repeat(40_000);
+    let mut number = 100;
+    let code = loop {
+        let body = format!(
+            r#"{{"api_key":"phc_test","event":"e","distinct_id":"d","uuid":"{}","properties":{{"f":"{filler}"}}}}"#,
+            uuid(number)
+        );
+        match opened.post(&body) {
+            Completion::Stored(_) => number += 1,
+            Completion::Refused(refusal) => break refusal.code,
+            Completion::Appended(_) => unreachable!("nothing was appended by gRPC"),
+        }
+        assert!(number < 1_000, "the disk is never full");
+    };
+    assert_eq!(code, Code::DiskFull);
+    assert_eq!(opened.engine.state().reason, "disk_full");
+    // The reserve makes room for the cut.
+    let cut = opened.cut();
+    assert_eq!(rows(&cut, TableKind::Events), u64::from(number - 100) + 1);
+    opened.commit(&cut);
+    // It goes on by itself when there is room again, and only then.
+    assert_eq!(opened.engine.state().reason, "disk_full");
+    filesystem.set_capacity_bytes(None);
+    let summary = post_until_stored(&opened, &batch(&[&uuid(2)]));
+    assert_eq!(summary.accepted, 1);
+}
+
+fn filesystem_free(filesystem: &FaultyFilesystem) -> u64 {
+    use penstock_disk::Filesystem as _;
+    filesystem.set_capacity_bytes(Some(64 * MIB));
+    filesystem
+        .free_bytes(std::path::Path::new("/data"))
+        .unwrap()
+}

@@ -1,0 +1,13 @@
+//! The engine as a whole: submit, sync, cut, commit, release, reopen.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy's leave for tests does not reach helpers of an integration test"
+)]
+
+mod durability;
+mod failure;
+mod release;
+mod requests;
+mod support;
+mod tail;

@@ -1,0 +1,122 @@
+//! What decoding needs to know of a request besides its bytes.
+
+use std::net::IpAddr;
+
+use crate::DecodeLimits;
+
+/// How long an answer waits. Ordered: a later level includes the earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum AckLevel {
+    /// In this process's memory. Lost with the process; stands outside ACK-1 and TAB-1.
+    Memory = 1,
+    /// On disk: written and synced.
+    Disk = 2,
+    /// In the table: part of a durable commit.
+    Table = 3,
+}
+
+impl AckLevel {
+    /// Reads the number that the gRPC enum and the settings use.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Memory),
+            2 => Some(Self::Disk),
+            3 => Some(Self::Table),
+            _ => None,
+        }
+    }
+}
+
+/// The route by which a request came. The numbers are stored in log records and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Endpoint {
+    Batch = 1,
+    E = 2,
+    IV0E = 3,
+    Capture = 4,
+    Track = 5,
+    Engage = 6,
+    GrpcAppend = 32,
+}
+
+impl Endpoint {
+    pub const ALL: [Self; 7] = [
+        Self::Batch,
+        Self::E,
+        Self::IV0E,
+        Self::Capture,
+        Self::Track,
+        Self::Engage,
+        Self::GrpcAppend,
+    ];
+
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|endpoint| *endpoint as u8 == number)
+    }
+
+    /// The name in metrics and in the `rejected` table: the HTTP path without slashes at the ends.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::E => "e",
+            Self::IV0E => "i/v0/e",
+            Self::Capture => "capture",
+            Self::Track => "track",
+            Self::Engage => "engage",
+            Self::GrpcAppend => "penstock.v1.IngestService/Append",
+        }
+    }
+}
+
+/// What a request says its content coding is. Magic bytes win over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Coding {
+    /// Nothing was said: by magic, else identity.
+    #[default]
+    Unspecified = 0,
+    Identity = 1,
+    Gzip = 2,
+    Zstd = 3,
+}
+
+impl Coding {
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Unspecified),
+            1 => Some(Self::Identity),
+            2 => Some(Self::Gzip),
+            3 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Everything about a request but its payload that its decoding depends on.
+///
+/// Decoding reads no clock, no settings and no randomness besides this, so the same payload and
+/// context give the same batch: in the foreground, in the background and in a replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestContext {
+    /// Version of the decoding rules; see `decode::DECODER_VERSION`.
+    pub decoder_version: u16,
+    pub limits: DecodeLimits,
+    pub endpoint: Endpoint,
+    /// The hint from query or header.
+    pub coding: Coding,
+    /// Wall clock when the request was complete, microseconds since the Unix epoch.
+    pub received_at_us: i64,
+    /// The client's address after the proxy rule.
+    pub client_address: Option<IpAddr>,
+    /// The client's clock when it sent, from the query or the gRPC message; the body's own wins.
+    pub sent_at_us: Option<i64>,
+    /// Token from outside the body (gRPC field or metadata). It wins; another one in the body
+    /// refuses the request.
+    pub token: Option<String>,
+    /// Random bits from which the ids of events without one are made.
+    pub uuid_seed: [u8; 16],
+}

@@ -1,0 +1,20 @@
+//! The nouns that the rooms share: event, batch, outcome, limits, position, clock.
+//!
+//! No I/O and no formats live here. The only exception by design is [`clock`], the one place that
+//! reads time.
+
+mod batch;
+pub mod clock;
+mod code;
+mod context;
+mod limits;
+mod payload;
+mod position;
+
+pub use batch::{Batch, BatchText, BatchView, Event, Text, Uuid, Warning, Warnings};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use code::{Code, CodeScope, Outcome, Refusal};
+pub use context::{AckLevel, Coding, Endpoint, RequestContext};
+pub use limits::DecodeLimits;
+pub use payload::Payload;
+pub use position::{LaneId, Position};

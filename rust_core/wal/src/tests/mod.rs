@@ -1,0 +1,11 @@
+//! Tests of the log as a whole, on a file system that crashes and fails on demand.
+
+mod append;
+mod damage;
+mod failure;
+mod files;
+mod model;
+mod recovery;
+mod support;
+mod tail;
+mod threads;

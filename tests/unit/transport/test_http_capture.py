@@ -1,0 +1,267 @@
+"""Requests that reach the core, and what the client reads of its result."""
+
+import pytest
+
+from penstock.transport.http_query import CODING_GZIP, CODING_UNSPECIFIED, CODING_ZSTD
+from support.fake_core import ENDPOINTS, FakeCore, FakeRefusal, FakeResult
+from unit.transport.harness import Connection, parse_answers, post
+
+OK = b'{"status":"Ok"}'
+
+
+@pytest.mark.parametrize(("name", "number"), ENDPOINTS[:6])
+@pytest.mark.parametrize("ending", ["", "/", "?", "/?", "?v=1", "/?ip=1&_=0"])
+def test_each_capture_path_reaches_its_endpoint(name, number, ending):
+    connection = Connection()
+    connection.send(post(f"/{name}{ending}", b"body"))
+    (submitted,) = connection.core.submitted
+    assert (submitted.endpoint, submitted.body) == (number, b"body")
+
+
+def test_absolute_form_reaches_its_endpoint():
+    connection = Connection()
+    connection.send(post("http://example.com/e/?v=1"))
+    assert connection.core.submitted[0].endpoint == 2
+
+
+def test_success_is_exactly_200_with_the_status_object():
+    connection = Connection()
+    connection.send(post())
+    assert connection.transport.written == b""  # ACK-1: nothing before the core says so
+    connection.finish()
+    status, headers, body = connection.answer()
+    assert (status, body) == (200, OK)
+    assert headers["content-type"] == "application/json"
+    assert headers["content-length"] == str(len(OK))
+    assert "date" in headers
+    assert not connection.transport.closed
+
+
+def test_duplicates_are_a_success():
+    connection = Connection()
+    connection.send(post())
+    connection.finish(FakeResult(accepted=0, duplicates=1))
+    assert connection.answer()[0] == 200
+
+
+def test_beacon_success_is_204_without_a_body():
+    connection = Connection()
+    connection.send(post("/e/?beacon=1"))
+    connection.finish()
+    assert connection.transport.take().startswith(b"HTTP/1.1 204 No Content\r\n")
+
+
+def test_one_accepted_event_among_refused_ones_is_a_success():
+    connection = Connection()
+    connection.send(post())
+    connection.finish(
+        FakeResult(accepted=1, rejected=2, first_rejection=(0, "missing_distinct_id", "text"))
+    )
+    assert connection.answer()[::2] == (200, OK)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("missing_distinct_id", 400), ("event_too_large", 413), ("token_mismatch", 401)],
+)
+def test_a_request_of_refused_events_only_is_refused_by_its_first(code, status):
+    connection = Connection()
+    connection.send(post())
+    connection.finish(FakeResult(accepted=0, rejected=2, first_rejection=(1, code, "the text")))
+    got, headers, body = connection.answer()
+    assert (got, body) == (status, f"the text: event 1: {code}".encode())
+    assert headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_overload_is_503_with_retry_after():
+    connection = Connection(FakeCore(refusal=FakeRefusal(retry_after_seconds=3)))
+    connection.send(post())
+    status, headers, body = connection.answer()
+    assert (status, headers["retry-after"]) == (503, "3")
+    assert body == b"server is overloaded, please retry"
+    assert not connection.transport.closed
+
+
+def test_a_late_refusal_is_answered_like_an_early_one():
+    connection = Connection()
+    connection.send(post())
+    connection.finish(FakeRefusal("storage_failed", "transient error, please retry", 1))
+    assert connection.answer()[0] == 503
+
+
+def test_an_unknown_token_is_401():
+    connection = Connection()
+    connection.send(post())
+    connection.finish(FakeRefusal("unknown_token", "API key is not valid"))
+    status, headers, _ = connection.answer()
+    assert status == 401
+    assert "retry-after" not in headers
+
+
+def test_shutting_down_closes_the_connection_after_the_answer():
+    connection = Connection()
+    connection.core.drain_and_stop_admission()
+    connection.send(post())
+    status, headers, _ = connection.answer()
+    assert (status, headers["retry-after"], headers["connection"]) == (503, "2", "close")
+    assert connection.transport.closed
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "coding"),
+    [
+        ("/e", (), CODING_UNSPECIFIED),
+        ("/e", ("Content-Encoding: gzip",), CODING_GZIP),
+        ("/e", ("content-encoding:  GZIP ",), CODING_GZIP),
+        ("/e", ("CONTENT-ENCODING: zstd",), CODING_ZSTD),
+        ("/e?compression=gzip-js", (), CODING_GZIP),
+        ("/e?compression=GZIP", ("Content-Encoding: br",), CODING_GZIP),
+        ("/e?compression=lz64", (), CODING_UNSPECIFIED),
+    ],
+)
+def test_coding_hint_is_read_from_query_then_header(path, headers, coding):
+    connection = Connection()
+    connection.send(post(path, headers=headers))
+    assert connection.core.submitted[0].coding == coding
+
+
+def test_unsupported_coding_is_refused_in_the_protocols_words():
+    connection = Connection()
+    connection.send(post(headers=("Content-Encoding: br",)))
+    status, _, body = connection.answer()
+    assert (status, body) == (400, b"failed to decode request: unsupported content encoding")
+    assert connection.core.submitted == []
+    assert not connection.transport.closed
+
+
+@pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"])
+def test_magic_wins_over_an_unsupported_coding(magic):
+    connection = Connection()
+    connection.send(post(body=magic, headers=("Content-Encoding: br",)))
+    assert connection.core.submitted[0].coding == CODING_UNSPECIFIED
+
+
+@pytest.mark.parametrize(
+    ("query", "sent_at_us"),
+    [
+        ("_=1700000000123", 1_700_000_000_123_000),
+        ("sent_at=1700000000", 1_700_000_000_000_000),
+        ("sent_at=1700000000123&_=5", 1_700_000_000_123_000),
+        ("_=5&_=6", 5_000_000),
+        ("sent_at=soon&_=1700000000123", 1_700_000_000_123_000),
+        ("_=-5", None),
+        ("_=", None),
+        ("_=99999999999999999999", None),
+        ("_=%D9%A3", None),
+        ("&".join(f"a{n}=1" for n in range(200)), None),
+    ],
+)
+def test_sent_at_is_read_in_ms_or_s_and_ignored_when_malformed(query, sent_at_us):
+    connection = Connection()
+    connection.send(post(f"/e/?{query}"))
+    assert connection.core.submitted[0].sent_at_us == sent_at_us
+
+
+@pytest.mark.parametrize(
+    ("trusted", "header", "client"),
+    [
+        (0, "203.0.113.9", "192.0.2.7"),
+        (1, "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        (2, "198.51.100.1, 203.0.113.9", "198.51.100.1"),
+        (3, "198.51.100.1, 203.0.113.9", "192.0.2.7"),
+        (1, "[2001:db8::1]:443", "2001:db8::1"),
+        (1, "203.0.113.9:1234", "203.0.113.9"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "unknown", "192.0.2.7"),
+    ],
+)
+def test_client_is_the_nth_forwarded_address_from_the_right(trusted, header, client):
+    connection = Connection(trusted_proxies=trusted)
+    connection.send(post(headers=(f"X-Forwarded-For: {header}",)))
+    assert connection.core.submitted[0].client_address == client
+
+
+def test_repeated_forwarded_headers_are_one_list():
+    connection = Connection(trusted_proxies=2)
+    headers = ("X-Forwarded-For: 198.51.100.1", "X-Forwarded-For: 203.0.113.9")
+    connection.send(post(headers=headers))
+    assert connection.core.submitted[0].client_address == "198.51.100.1"
+
+
+def test_a_body_in_one_piece_is_not_copied_and_one_in_many_is_joined():
+    connection = Connection()
+    request = post(body=b"0123456789")
+    connection.send(*(request[n : n + 1] for n in range(len(request))))
+    assert connection.core.submitted[0].body == b"0123456789"
+
+
+def test_chunked_body_is_joined():
+    connection = Connection()
+    head = b"POST /batch HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection.send(head, b"3\r\nabc\r\n", b"4\r\ndefg\r\n0\r\n\r\n")
+    assert connection.core.submitted[0].body == b"abcdefg"
+
+
+def test_an_empty_body_is_for_the_core_to_refuse():
+    connection = Connection()
+    connection.send(b"POST /batch HTTP/1.1\r\n\r\n")
+    assert connection.core.submitted[0].body == b""
+
+
+def test_a_core_that_raises_is_answered_500_and_closed():
+    # The parser swallows what callbacks raise; without care the client would wait for ever.
+    connection = Connection()
+    connection.front.submit = lambda *_: 1 / 0
+    connection.send(post())
+    assert connection.answer()[0] == 500
+    assert connection.transport.closed or connection.transport.eof_written
+
+
+def test_results_of_a_lost_connection_are_dropped():
+    connection = Connection()
+    connection.send(post())
+    connection.protocol.connection_lost(None)
+    connection.finish()
+    assert connection.transport.written == b""
+    assert connection.front.connections == set()
+
+
+def test_requests_are_counted_by_route_and_status():
+    connection = Connection()
+    connection.send(post("/e"), post("/batch"), post("/nowhere"))
+    connection.finish()
+    assert len(parse_answers(connection.transport.take())) == 3
+    assert connection.front.request_counts() == {
+        ("e", 200): 1,
+        ("batch", 200): 1,
+        ("unknown", 404): 1,
+    }
+
+
+@pytest.mark.parametrize(("size", "mirrored"), [(1024, True), (1025, False)])
+def test_only_an_origin_of_a_sensible_size_is_mirrored(size, mirrored):
+    # Each answer that waits for its turn would keep one of up to 64 KiB.
+    connection = Connection()
+    connection.send(post(headers=("Origin: " + "x" * size,)))
+    connection.finish()
+    assert ("access-control-allow-origin" in connection.answer()[1]) is mirrored
+
+
+@pytest.mark.parametrize(("size", "mirrored"), [(1024, True), (1025, False)])
+def test_only_requested_headers_of_a_sensible_size_are_mirrored(size, mirrored):
+    connection = Connection()
+    asked = f"Access-Control-Request-Headers: {'x' * size}"
+    method = "Access-Control-Request-Method: POST"
+    head = f"OPTIONS /e HTTP/1.1\r\nOrigin: https://a\r\n{method}\r\n{asked}\r\n\r\n"
+    connection.send(head.encode())
+    status, headers, _ = connection.answer()
+    assert status == 200
+    assert ("access-control-allow-headers" in headers) is mirrored
+
+
+def test_of_a_long_forwarded_header_the_end_decides():
+    connection = Connection(trusted_proxies=1)
+    forged = "6.6.6.6, " * 5000
+    connection.send(post(headers=(f"X-Forwarded-For: {forged}1.1.1.1",)))
+    assert connection.core.submitted[0].client_address == "1.1.1.1"
+    assert len(connection.protocol._forwarded or b"") <= 4096
