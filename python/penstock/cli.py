@@ -109,13 +109,15 @@ def _serve(settings: Settings) -> int:
     import uvloop  # noqa: PLC0415 - only serving needs it
 
     from penstock import _core  # noqa: PLC0415 - the other commands work without
-    from penstock.app import serve  # noqa: PLC0415 - slow to import
+    from penstock.app import schedule_in_batches, serve  # noqa: PLC0415 - slow to import
 
     allowed = os.environ.get("PENSTOCK_ALLOW_TESTING") == "1"
     if refuses_build(_core.BUILD_FEATURES, allowed=allowed):
         return _fail(EXIT_USAGE, "this build has test features; set PENSTOCK_ALLOW_TESTING=1")
     check_ready_file(settings)
     configure(settings.log_format, settings.log_level)
+    # Before any thread is started: they inherit it.
+    schedule_in_batches()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(settings))

@@ -1,6 +1,7 @@
 """The process: exit codes, signals, what survives them."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -40,6 +42,13 @@ def test_a_clean_stop_is_exit_0_and_leaves_everything_in_the_table(start):
     assert server.stop() == 0
     assert "event=drained" in server.log()
     assert server.query("SELECT count(*) AS n FROM events") == [{"n": 1}]
+
+
+def test_no_thread_of_the_service_interrupts_another(start):
+    server = start()
+    assert server.post_json("/e", EVENT).status == 200
+    threads = Path(f"/proc/{server.pid}/task").iterdir()
+    assert {os.sched_getscheduler(int(thread.name)) for thread in threads} == {os.SCHED_BATCH}
 
 
 def test_what_was_answered_is_there_after_a_restart(start):

@@ -2,7 +2,7 @@
 
 use penstock_model::{Code, DecodeLimits, Refusal};
 
-use crate::event::{RawEvent, key_bytes};
+use crate::event::{RawEvent, Root, key_bytes};
 use crate::json::{Scanner, Value};
 
 /// How the events of a request are wrapped.
@@ -103,10 +103,10 @@ fn scan_root_object(
     }
     if batch.kind(scanner.text()) == b'[' {
         envelope.shape = Shape::Batch;
-        envelope.token = root.token;
+        envelope.token = root[Root::Token];
         return Ok(());
     }
-    if !batch.is_absent() && root.event.is_absent() {
+    if !batch.is_absent() && root[Root::Event].is_absent() {
         // What isn't JSON to its end is no shape at all.
         scanner.end()?;
         return Err(Refusal::new(
@@ -137,7 +137,9 @@ fn scan_array(
             let detail = format!("more than {} events", limits.max_events_per_request);
             return Err(Refusal::new(Code::TooManyEvents, detail));
         }
-        events.push(RawEvent::scan(scanner, depth + 1)?);
+        events
+            .push_mut(RawEvent::default())
+            .scan(scanner, depth + 1)?;
         more = scanner.more(b']')?;
     }
     Ok(())

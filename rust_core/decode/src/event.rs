@@ -1,8 +1,82 @@
 //! Notes where the fields of one event lie, in one pass and without deciding anything.
 
 use std::borrow::Cow;
+use std::ops::Index;
 
+use crate::fields::{FieldTable, NO_FIELD};
 use crate::json::{Members, Scanner, SyntaxError, Value};
+
+/// A field of an event outside of its `properties`.
+#[derive(Clone, Copy, Debug)]
+#[repr(usize)]
+pub(crate) enum Root {
+    Event,
+    /// `token`, `$token` or `api_key`.
+    Token,
+    DistinctId,
+    /// `$distinct_id`.
+    DollarDistinctId,
+    Uuid,
+    Timestamp,
+    Offset,
+    Properties,
+    Set,
+    SetOnce,
+    Groups,
+}
+
+static ROOT_FIELDS: FieldTable = FieldTable::new(&[
+    (b"event", Root::Event as usize),
+    (b"token", Root::Token as usize),
+    (b"$token", Root::Token as usize),
+    (b"api_key", Root::Token as usize),
+    (b"distinct_id", Root::DistinctId as usize),
+    (b"$distinct_id", Root::DollarDistinctId as usize),
+    (b"uuid", Root::Uuid as usize),
+    (b"timestamp", Root::Timestamp as usize),
+    (b"offset", Root::Offset as usize),
+    (b"properties", Root::Properties as usize),
+    (b"$set", Root::Set as usize),
+    (b"$set_once", Root::SetOnce as usize),
+    (b"$groups", Root::Groups as usize),
+]);
+
+/// A field that is read out of `properties`.
+#[derive(Clone, Copy, Debug)]
+#[repr(usize)]
+pub(crate) enum Inner {
+    SessionId,
+    WindowId,
+    Lib,
+    LibVersion,
+    ElementsChain,
+    Ip,
+    ProcessPersonProfile,
+    CookielessMode,
+    DistinctId,
+    Token,
+    IgnoreSentAt,
+}
+
+static INNER_FIELDS: FieldTable = FieldTable::new(&[
+    (b"$session_id", Inner::SessionId as usize),
+    (b"$window_id", Inner::WindowId as usize),
+    (b"$lib", Inner::Lib as usize),
+    (b"$lib_version", Inner::LibVersion as usize),
+    (b"$elements_chain", Inner::ElementsChain as usize),
+    (b"$ip", Inner::Ip as usize),
+    (
+        b"$process_person_profile",
+        Inner::ProcessPersonProfile as usize,
+    ),
+    (b"$cookieless_mode", Inner::CookielessMode as usize),
+    (b"distinct_id", Inner::DistinctId as usize),
+    (b"token", Inner::Token as usize),
+    (b"$ignore_sent_at", Inner::IgnoreSentAt as usize),
+]);
+
+/// Places by field, and one that nobody reads for the keys that name none.
+type Places = [Value; NO_FIELD + 1];
 
 /// The places of an event's fields. Duplicate keys: the last one wins.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,83 +87,42 @@ pub(crate) struct RawEvent {
     pub(crate) too_deep: bool,
     /// Some string in it holds a lone surrogate escape.
     pub(crate) lone_surrogate: bool,
-    pub(crate) event: Value,
-    /// `token`, `$token` or `api_key`.
-    pub(crate) token: Value,
-    pub(crate) distinct_id: Value,
-    /// `$distinct_id`.
-    pub(crate) dollar_distinct_id: Value,
-    pub(crate) uuid: Value,
-    pub(crate) timestamp: Value,
-    pub(crate) offset: Value,
-    pub(crate) properties: Value,
-    /// `$set`, `$set_once`, `$groups` outside of `properties`, by their place in [`MERGED_KEYS`].
-    pub(crate) merged: [Value; MERGED_KEYS.len()],
-    /// What is read out of `properties`.
-    pub(crate) inner: Inner,
+    root: Places,
+    inner: Places,
 }
 
-/// Keys whose objects at the root of an event mean the same as inside `properties`.
-pub(crate) const MERGED_KEYS: [&str; 3] = ["$set", "$set_once", "$groups"];
+/// Fields whose objects at the root of an event mean the same as inside `properties`.
+pub(crate) const MERGED_FIELDS: [(&str, Root); 3] = [
+    ("$set", Root::Set),
+    ("$set_once", Root::SetOnce),
+    ("$groups", Root::Groups),
+];
 
-/// The places of the fields that are read out of `properties`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Inner {
-    pub(crate) session_id: Value,
-    pub(crate) window_id: Value,
-    pub(crate) lib: Value,
-    pub(crate) lib_version: Value,
-    pub(crate) elements_chain: Value,
-    pub(crate) ip: Value,
-    pub(crate) process_person_profile: Value,
-    pub(crate) cookieless_mode: Value,
-    pub(crate) distinct_id: Value,
-    pub(crate) token: Value,
-    pub(crate) ignore_sent_at: Value,
+impl Index<Root> for RawEvent {
+    type Output = Value;
+
+    fn index(&self, field: Root) -> &Value {
+        &self.root[field as usize]
+    }
 }
 
-impl Inner {
-    fn field(&mut self, key: &[u8]) -> Option<&mut Value> {
-        // By length first: nearly all keys of a typical event are decided by one comparison.
-        Some(match (key.len(), key) {
-            (3, b"$ip") => &mut self.ip,
-            (4, b"$lib") => &mut self.lib,
-            (5, b"token") => &mut self.token,
-            (10, b"$window_id") => &mut self.window_id,
-            (11, b"$session_id") => &mut self.session_id,
-            (11, b"distinct_id") => &mut self.distinct_id,
-            (12, b"$lib_version") => &mut self.lib_version,
-            (15, b"$elements_chain") => &mut self.elements_chain,
-            (15, b"$ignore_sent_at") => &mut self.ignore_sent_at,
-            (16, b"$cookieless_mode") => &mut self.cookieless_mode,
-            (23, b"$process_person_profile") => &mut self.process_person_profile,
-            _ => return None,
-        })
+impl Index<Inner> for RawEvent {
+    type Output = Value;
+
+    fn index(&self, field: Inner) -> &Value {
+        &self.inner[field as usize]
     }
 }
 
 impl RawEvent {
-    fn field(&mut self, key: &[u8]) -> Option<&mut Value> {
-        Some(match (key.len(), key) {
-            (4, b"uuid") => &mut self.uuid,
-            (4, b"$set") => &mut self.merged[0],
-            (5, b"event") => &mut self.event,
-            (5, b"token") | (6, b"$token") | (7, b"api_key") => &mut self.token,
-            (6, b"offset") => &mut self.offset,
-            (7, b"$groups") => &mut self.merged[2],
-            (9, b"timestamp") => &mut self.timestamp,
-            (9, b"$set_once") => &mut self.merged[1],
-            (11, b"distinct_id") => &mut self.distinct_id,
-            (12, b"$distinct_id") => &mut self.dollar_distinct_id,
-            _ => return None,
-        })
-    }
-
-    /// Reads the element that comes next, with `depth` containers open around it.
-    pub(crate) fn scan(scanner: &mut Scanner<'_>, depth: u32) -> Result<Self, SyntaxError> {
+    /// Reads the element that comes next, with `depth` containers open around it. `self` is new.
+    pub(crate) fn scan(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        depth: u32,
+    ) -> Result<(), SyntaxError> {
         let too_deep_before = std::mem::take(&mut scanner.too_deep);
         let lone_before = std::mem::take(&mut scanner.lone_surrogate);
-        let mut event = Self::default();
         if scanner.peek() == b'{' {
             let start = scanner.at();
             scanner.enter(depth + 1);
@@ -97,40 +130,34 @@ impl RawEvent {
             let mut more = scanner.any(b'}');
             while more {
                 let key = scanner.key()?;
-                event.member(scanner, key, depth + 1)?;
+                self.member(scanner, key, depth + 1)?;
                 more = scanner.more(b'}')?;
             }
-            event.whole = Value::new(start, scanner.at(), false);
+            self.whole = Value::new(start, scanner.at(), false);
         } else {
-            event.whole = scanner.value(depth)?;
+            self.whole = scanner.value(depth)?;
         }
-        event.too_deep = std::mem::replace(&mut scanner.too_deep, too_deep_before);
-        event.lone_surrogate = std::mem::replace(&mut scanner.lone_surrogate, lone_before);
-        Ok(event)
+        self.too_deep = std::mem::replace(&mut scanner.too_deep, too_deep_before);
+        self.lone_surrogate = std::mem::replace(&mut scanner.lone_surrogate, lone_before);
+        Ok(())
     }
 
     /// Reads the value of one member of the event, with `depth` containers open around it.
-    #[inline]
     pub(crate) fn member(
         &mut self,
         scanner: &mut Scanner<'_>,
         key: Value,
         depth: u32,
     ) -> Result<(), SyntaxError> {
-        let key = key_bytes(scanner.text(), key);
-        if &*key == b"properties" {
-            self.inner = Inner::default();
-            self.properties = if scanner.peek() == b'{' {
-                self.scan_properties(scanner, depth + 1)?
-            } else {
-                scanner.value(depth)?
-            };
-            return Ok(());
+        let field = find(&ROOT_FIELDS, scanner.text(), key);
+        if field == Root::Properties as usize {
+            self.inner = Places::default();
+            if scanner.peek() == b'{' {
+                self.root[field] = self.scan_properties(scanner, depth + 1)?;
+                return Ok(());
+            }
         }
-        let value = scanner.value(depth)?;
-        if let Some(field) = self.field(&key) {
-            *field = value;
-        }
+        self.root[field] = scanner.value(depth)?;
         Ok(())
     }
 
@@ -140,21 +167,22 @@ impl RawEvent {
         scanner: &mut Scanner<'_>,
         depth: u32,
     ) -> Result<Value, SyntaxError> {
-        let start = scanner.at();
-        scanner.enter(depth);
-        scanner.pass();
-        let mut more = scanner.any(b'}');
-        while more {
-            let key = scanner.key()?;
-            let value = scanner.value(depth)?;
-            let key = key_bytes(scanner.text(), key);
-            if let Some(field) = self.inner.field(&key) {
-                *field = value;
-            }
-            more = scanner.more(b'}')?;
-        }
-        Ok(Value::new(start, scanner.at(), false))
+        let text = scanner.text();
+        let inner = &mut self.inner;
+        scanner.object(depth, |key, value| {
+            inner[find(&INNER_FIELDS, text, key)] = value;
+        })
     }
+}
+
+/// The field that a key names.
+#[expect(clippy::inline_always, reason = "runs for each member of each event")]
+#[inline(always)]
+fn find(fields: &FieldTable, text: &[u8], key: Value) -> usize {
+    if key.escaped() {
+        return fields.find(&escaped_key(text, key));
+    }
+    fields.find(&text[key.start() + 1..key.end() - 1])
 }
 
 /// What a key means: borrowed unless it holds an escape.

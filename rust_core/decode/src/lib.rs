@@ -9,6 +9,7 @@ mod coding;
 mod distinct_id;
 mod envelope;
 mod event;
+mod fields;
 mod json;
 mod properties;
 pub mod protobuf;

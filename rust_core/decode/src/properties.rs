@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use penstock_model::Text;
 
-use crate::event::{MERGED_KEYS, RawEvent};
+use crate::event::{MERGED_FIELDS, RawEvent, Root};
 use crate::json::{Members, Value, replace_lone_surrogates, slice};
 
 /// What the `properties` column gets.
@@ -20,9 +20,10 @@ pub(crate) struct Properties {
 
 /// The text of an event's properties: its own slice, or a rewritten one appended to `side`.
 ///
-/// `event.properties` must be an object, null or absent.
+/// `event[Root::Properties]` must be an object, null or absent.
 pub(crate) fn write(text: &str, event: &RawEvent, side: &mut String) -> Properties {
-    let merged = event.merged.map(|value| {
+    let merged = MERGED_FIELDS.map(|(_, field)| {
+        let value = event[field];
         if is_filled(text, value) {
             value
         } else {
@@ -30,8 +31,11 @@ pub(crate) fn write(text: &str, event: &RawEvent, side: &mut String) -> Properti
         }
     });
     let unmerged = merged.iter().all(|value| value.is_absent());
-    if unmerged && !event.lone_surrogate && event.properties.is_object(text.as_bytes()) {
-        let slice = Text::in_body(event.properties.start(), event.properties.end());
+    if unmerged && !event.lone_surrogate && event[Root::Properties].is_object(text.as_bytes()) {
+        let slice = Text::in_body(
+            event[Root::Properties].start(),
+            event[Root::Properties].end(),
+        );
         return Properties {
             text: slice,
             lone_surrogate_replaced: false,
@@ -40,18 +44,22 @@ pub(crate) fn write(text: &str, event: &RawEvent, side: &mut String) -> Properti
     let start = side.len();
     let mut lone_surrogate_replaced = false;
     if unmerged {
-        let own = if event.properties.is_object(text.as_bytes()) {
-            slice(text, event.properties.start(), event.properties.end())
+        let own = if event[Root::Properties].is_object(text.as_bytes()) {
+            slice(
+                text,
+                event[Root::Properties].start(),
+                event[Root::Properties].end(),
+            )
         } else {
             "{}"
         };
         lone_surrogate_replaced = replace_lone_surrogates(own, side);
     } else if event.lone_surrogate {
         let mut whole = String::with_capacity(event.whole.len());
-        merge(text, event.properties, merged, &mut whole);
+        merge(text, event[Root::Properties], merged, &mut whole);
         lone_surrogate_replaced = replace_lone_surrogates(&whole, side);
     } else {
-        merge(text, event.properties, merged, side);
+        merge(text, event[Root::Properties], merged, side);
     }
     Properties {
         text: Text::in_side(start, side.len()),
@@ -66,15 +74,15 @@ fn is_filled(text: &str, value: Value) -> bool {
 }
 
 /// Appends `properties` with the objects of `merged` in it.
-fn merge(text: &str, properties: Value, merged: [Value; MERGED_KEYS.len()], out: &mut String) {
-    let mut inside = [Value::ABSENT; MERGED_KEYS.len()];
+fn merge(text: &str, properties: Value, merged: [Value; MERGED_FIELDS.len()], out: &mut String) {
+    let mut inside = [Value::ABSENT; MERGED_FIELDS.len()];
     let mut members = MemberWriter::open(out);
     if properties.is_object(text.as_bytes()) {
         for (key, value) in Members::new(text.as_bytes(), properties) {
             let name = Members::key_text(text, key);
-            match MERGED_KEYS
+            match MERGED_FIELDS
                 .iter()
-                .position(|merged_key| *merged_key == name)
+                .position(|(merged_key, _)| *merged_key == name)
             {
                 Some(index) if !merged[index].is_absent() => inside[index] = value,
                 _ => members.copy(text, key, value),
@@ -85,7 +93,7 @@ fn merge(text: &str, properties: Value, merged: [Value; MERGED_KEYS.len()], out:
         if root.is_absent() {
             continue;
         }
-        let out = members.key(MERGED_KEYS[index]);
+        let out = members.key(MERGED_FIELDS[index].0);
         if inside[index].is_object(text.as_bytes()) {
             merge_objects(text, inside[index], root, out);
         } else {
@@ -160,7 +168,8 @@ mod tests {
 
     fn properties_of(event: &str) -> (String, bool) {
         let mut scanner = Scanner::new(event.as_bytes(), 0, 128);
-        let raw = RawEvent::scan(&mut scanner, 0).unwrap();
+        let mut raw = RawEvent::default();
+        raw.scan(&mut scanner, 0).unwrap();
         let mut side = String::new();
         let properties = write(event, &raw, &mut side);
         let batch = penstock_model::Batch {

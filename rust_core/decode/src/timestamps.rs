@@ -122,23 +122,24 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// A number of `min` to `max` digits; at most 18, so that it fits.
+    #[inline]
     fn digits(&mut self, min: usize, max: usize) -> Option<i64> {
-        let count = self
-            .rest
-            .iter()
-            .take(max)
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let mut value = 0;
+        let mut count = 0;
+        let mut rest = self.rest;
+        while count < max
+            && let Some((digit @ b'0'..=b'9', after)) = rest.split_first()
+        {
+            value = value * 10 + i64::from(digit - b'0');
+            count += 1;
+            rest = after;
+        }
         if count < min {
             return None;
         }
-        let (digits, rest) = self.rest.split_at(count);
         self.rest = rest;
-        Some(
-            digits
-                .iter()
-                .fold(0, |value, digit| value * 10 + i64::from(digit - b'0')),
-        )
+        Some(value)
     }
 
     /// Passes one byte out of `bytes`.

@@ -3,7 +3,7 @@
 use penstock_model::{Code, Refusal};
 
 use crate::envelope::{Envelope, Shape};
-use crate::event::RawEvent;
+use crate::event::{Inner, RawEvent, Root};
 use crate::json::{Value, slice, unescape};
 
 /// Longest token in bytes (`posthog-protocol.md` §3.3).
@@ -50,7 +50,7 @@ fn text_of(text: &str, value: Value) -> Option<String> {
 ///
 /// `properties.token` doesn't count: beside a token of the request it is a property like any other.
 pub(crate) fn names_another(text: &str, event: &RawEvent, token: &str) -> bool {
-    let value = event.token;
+    let value = event[Root::Token];
     if !value.is_string(text.as_bytes()) {
         return false;
     }
@@ -77,10 +77,10 @@ pub(crate) struct Resolved {
 impl Resolved {
     /// Whether `event` names another token.
     pub(crate) fn conflicts_with(&self, text: &str, event: &RawEvent) -> bool {
-        if event.token.is_string(text.as_bytes()) || !self.by_event {
+        if event[Root::Token].is_string(text.as_bytes()) || !self.by_event {
             return names_another(text, event, &self.token);
         }
-        text_of(text, event.inner.token).is_some_and(|own| differs(&own, &self.token))
+        text_of(text, event[Inner::Token]).is_some_and(|own| differs(&own, &self.token))
     }
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn resolve(
     events: &[RawEvent],
 ) -> Result<Resolved, Refusal> {
     let of_body = match (envelope.shape, events) {
-        (Shape::Single, [event]) => event.token,
+        (Shape::Single, [event]) => event[Root::Token],
         _ => envelope.token,
     };
     if let Some(outside) = outside {
@@ -111,13 +111,13 @@ pub(crate) fn resolve(
     }
     let mut first_fault = None;
     let of_events = events.iter().flat_map(|event| {
-        let own = event.token;
+        let own = event[Root::Token];
         [
             own,
             if own.is_string(text.as_bytes()) {
                 Value::ABSENT
             } else {
-                event.inner.token
+                event[Inner::Token]
             },
         ]
     });

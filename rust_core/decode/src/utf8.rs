@@ -1,4 +1,4 @@
-//! Bytes to text: checked at memory speed, and repaired where they are not UTF-8.
+//! Bytes to text: what stands before it, and repair where it is not UTF-8.
 
 use penstock_model::{Code, Refusal};
 
@@ -21,15 +21,11 @@ pub(crate) fn looks_like_json(bytes: &[u8]) -> bool {
     )
 }
 
-pub(crate) fn is_valid(bytes: &[u8]) -> bool {
-    simdutf8::basic::from_utf8(bytes).is_ok()
-}
-
 /// Copies `bytes` with every part that is not UTF-8 replaced by U+FFFD.
 ///
 /// Errors: [`Code::DecompressedTooLarge`] if the text would be longer than `max_bytes`; it is at
 /// most three times as long as the bytes.
-pub(crate) fn repair(bytes: &[u8], max_bytes: usize) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn repair(bytes: &[u8], max_bytes: usize) -> Result<String, Refusal> {
     // Measured first: a buffer that grows on the way holds up to three texts at once.
     let parts = bytes.utf8_chunks().flat_map(|chunk| repaired(&chunk));
     let len: usize = parts.map(str::len).sum();
@@ -37,10 +33,10 @@ pub(crate) fn repair(bytes: &[u8], max_bytes: usize) -> Result<Vec<u8>, Refusal>
         let detail = format!("more than {max_bytes} bytes once invalid UTF-8 is replaced");
         return Err(Refusal::new(Code::DecompressedTooLarge, detail));
     }
-    let mut text = Vec::with_capacity(len);
+    let mut text = String::with_capacity(len);
     for chunk in bytes.utf8_chunks() {
         for part in repaired(&chunk) {
-            text.extend_from_slice(part.as_bytes());
+            text.push_str(part);
         }
     }
     Ok(text)
@@ -72,7 +68,7 @@ mod tests {
             b"",
         ] {
             let repaired = repair(bytes, 100).unwrap();
-            assert_eq!(repaired, String::from_utf8_lossy(bytes).as_bytes());
+            assert_eq!(repaired, String::from_utf8_lossy(bytes));
         }
     }
 

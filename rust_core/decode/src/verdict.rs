@@ -5,7 +5,7 @@ use penstock_model::{
 };
 
 use crate::distinct_id::{self, Changes, Id};
-use crate::event::RawEvent;
+use crate::event::{Inner, RawEvent, Root};
 use crate::json::{Replaced, Value, slice, unescape};
 use crate::properties;
 use crate::timestamps::{self, Claim, Clocks, Computed};
@@ -45,17 +45,18 @@ impl Judge<'_> {
         note(raw.too_deep.then_some(Code::EventTooDeep));
         let conflict = self.token.conflicts_with(self.text, raw);
         note(conflict.then_some(Code::TokenMismatch));
-        let (event, event_fault) = self.event_name(raw.event, &mut warnings);
+        let (event, event_fault) = self.event_name(raw[Root::Event], &mut warnings);
         note(event_fault);
-        let bad_properties = !raw.properties.is_null(bytes) && !raw.properties.is_object(bytes);
+        let bad_properties =
+            !raw[Root::Properties].is_null(bytes) && !raw[Root::Properties].is_object(bytes);
         note(bad_properties.then_some(Code::InvalidProperties));
         let distinct_id = self.distinct_id(raw, &mut warnings);
         note(distinct_id.is_none().then_some(Code::MissingDistinctId));
-        note(match raw.inner.cookieless_mode.kind(bytes) {
+        note(match raw[Inner::CookielessMode].kind(bytes) {
             0 | b'n' | b't' | b'f' => None,
             _ => Some(Code::InvalidCookielessMode),
         });
-        let uuid = self.uuid(raw.uuid);
+        let uuid = self.uuid(raw[Root::Uuid]);
         note(uuid.is_err().then_some(Code::InvalidUuid));
 
         let (timestamp_us, client_timestamp) = self.timestamp(raw, &mut warnings);
@@ -68,7 +69,7 @@ impl Judge<'_> {
             }
             properties.text
         };
-        let propertyless = match raw.inner.process_person_profile.kind(bytes) {
+        let propertyless = match raw[Inner::ProcessPersonProfile].kind(bytes) {
             b'f' => true,
             0 | b'n' | b't' => false,
             _ => {
@@ -95,12 +96,12 @@ impl Judge<'_> {
             timestamp_us,
             client_timestamp,
             properties,
-            session_id: self.optional(raw.inner.session_id, true, &mut warnings),
-            window_id: self.optional(raw.inner.window_id, true, &mut warnings),
-            lib: self.optional(raw.inner.lib, false, &mut warnings),
-            lib_version: self.optional(raw.inner.lib_version, false, &mut warnings),
-            elements_chain: self.optional(raw.inner.elements_chain, false, &mut warnings),
-            ip: self.optional(raw.inner.ip, false, &mut warnings),
+            session_id: self.optional(raw[Inner::SessionId], true, &mut warnings),
+            window_id: self.optional(raw[Inner::WindowId], true, &mut warnings),
+            lib: self.optional(raw[Inner::Lib], false, &mut warnings),
+            lib_version: self.optional(raw[Inner::LibVersion], false, &mut warnings),
+            elements_chain: self.optional(raw[Inner::ElementsChain], false, &mut warnings),
+            ip: self.optional(raw[Inner::Ip], false, &mut warnings),
             propertyless,
             warnings,
             raw: Text::in_body(raw.whole.start(), raw.whole.end()),
@@ -124,9 +125,9 @@ impl Judge<'_> {
     fn distinct_id(&mut self, raw: &RawEvent, warnings: &mut Warnings) -> Option<Text> {
         let bytes = self.text.as_bytes();
         let candidates = [
-            raw.distinct_id,
-            raw.dollar_distinct_id,
-            raw.inner.distinct_id,
+            raw[Root::DistinctId],
+            raw[Root::DollarDistinctId],
+            raw[Inner::DistinctId],
         ];
         let value = candidates.into_iter().find(|value| !value.is_null(bytes))?;
         let mut changes = Changes::default();
@@ -167,17 +168,20 @@ impl Judge<'_> {
         let bytes = self.text.as_bytes();
         let mut claim = Claim {
             timestamp_us: None,
-            offset_ms: offset_ms(self.text, raw.offset),
-            ignore_sent_at: raw.inner.ignore_sent_at.kind(bytes) == b't',
+            offset_ms: offset_ms(self.text, raw[Root::Offset]),
+            ignore_sent_at: raw[Inner::IgnoreSentAt].kind(bytes) == b't',
         };
         let mut sent = None;
-        if !raw.timestamp.is_null(bytes) {
-            let text = if raw.timestamp.is_number(bytes) {
-                Some(Text::in_body(raw.timestamp.start(), raw.timestamp.end()))
+        if !raw[Root::Timestamp].is_null(bytes) {
+            let text = if raw[Root::Timestamp].is_number(bytes) {
+                Some(Text::in_body(
+                    raw[Root::Timestamp].start(),
+                    raw[Root::Timestamp].end(),
+                ))
             } else {
-                self.optional(raw.timestamp, false, warnings)
+                self.optional(raw[Root::Timestamp], false, warnings)
             };
-            claim.timestamp_us = read_time(self.text, raw.timestamp);
+            claim.timestamp_us = read_time(self.text, raw[Root::Timestamp]);
             if claim.timestamp_us.is_none() {
                 warnings.add(Warning::InvalidTimestamp);
             }

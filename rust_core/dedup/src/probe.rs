@@ -64,11 +64,18 @@ impl Runs {
     pub fn probe_again(&self, keys: &[Option<DedupKey>], probed: &mut Probed) {
         assert_eq!(keys.len(), probed.seen.len(), "probed with the same keys");
         let set = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
-        for (key, seen) in keys.iter().zip(&mut probed.seen) {
-            if let (Some(key), false) = (key, *seen) {
-                // Newest first: most repeats come soon.
-                let mut runs = set.runs.iter().rev();
-                *seen = runs.any(|run| run.last >= probed.covers && run.contains(key.number()));
+        // Newest first: most repeats come soon.
+        for run in set.runs.iter().rev() {
+            if run.last < probed.covers {
+                continue;
+            }
+            // A filter is larger than the caches: run by run, its lines for all keys come at once.
+            run.filter
+                .warm(keys.iter().flatten().map(|key| key.number()));
+            for (key, seen) in keys.iter().zip(&mut probed.seen) {
+                if let (Some(key), false) = (key, *seen) {
+                    *seen = run.contains(key.number());
+                }
             }
         }
         probed.covers = set.covers;

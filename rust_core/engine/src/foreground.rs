@@ -305,10 +305,7 @@ impl<T: Send + 'static> Foreground<T> {
             BatchText::Decoded(_) => payload.len(),
         };
         reservation.correct((batch.held_bytes() + compressed_bytes) as u64)?;
-        let project = self
-            .shared
-            .projects
-            .resolve(batch.view().get(batch.token))?;
+        let project = self.shared.projects.resolve(batch.token())?;
         Ok((batch, project))
     }
 
@@ -406,16 +403,15 @@ impl<T: Send + 'static> Foreground<T> {
         let Some(DedupLookup { hasher, .. }) = &self.dedup else {
             return;
         };
-        let view = batch.view();
-        let token = view.get(batch.token);
+        let token = batch.text_bytes(batch.token);
         keys.extend(batch.events.iter().map(|event| {
             let looked_at = event.outcome == Outcome::Accepted && event.uuid_given;
             looked_at.then(|| {
                 hasher.key(
                     token,
                     &event.uuid.0,
-                    view.get(event.event),
-                    view.get(event.distinct_id),
+                    batch.text_bytes(event.event),
+                    batch.text_bytes(event.distinct_id),
                 )
             })
         }));

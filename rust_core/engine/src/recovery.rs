@@ -48,18 +48,16 @@ pub(crate) fn recover<T: Send + 'static>(
             // It goes to quarantine when the background reaches it.
             Err(_) => continue,
         };
-        let view = batch.view();
-        let token = view.get(batch.token);
-        shared.projects.seen(token);
+        shared.projects.seen(batch.token());
         if let (Some(dedup), Some(hasher)) = (&mut sequencer.dedup, &hasher) {
             for event in &batch.events {
                 let counts = event.uuid_given && matches!(event.outcome, Outcome::Accepted);
                 if counts {
                     let key = hasher.key(
-                        token,
+                        batch.text_bytes(batch.token),
                         &event.uuid.0,
-                        view.get(event.event),
-                        view.get(event.distinct_id),
+                        batch.text_bytes(event.event),
+                        batch.text_bytes(event.distinct_id),
                     );
                     dedup.insert(key, record.position);
                 }

@@ -3,7 +3,9 @@
 //! A batch is plain data without a borrow, so it can be kept while its record is on the way to
 //! disk and be built into a segment afterwards. Texts are read through a [`BatchView`], which
 //! checks the body's UTF-8 once per view (25 ns a kB, `measured.md` §1) so that no unsafe
-//! code is needed here.
+//! code is needed here; who only needs the bytes of a text asks [`Batch::text_bytes`].
+
+use std::ops::Range;
 
 use crate::{Outcome, Payload};
 
@@ -48,6 +50,16 @@ impl Text {
 
     pub const fn len(self) -> usize {
         self.len as usize
+    }
+
+    const fn is_in_side(self) -> bool {
+        self.start & IN_SIDE != 0
+    }
+
+    /// Its place in the body or the side buffer.
+    const fn range(self) -> Range<usize> {
+        let start = (self.start & !IN_SIDE) as usize;
+        start..start + self.len()
     }
 
     pub const fn is_empty(self) -> bool {
@@ -239,6 +251,23 @@ impl Batch {
         }
     }
 
+    /// The bytes of the text that `text` names. Panics if it names another batch's.
+    pub fn text_bytes(&self, text: Text) -> &[u8] {
+        let buffer = if text.is_in_side() {
+            self.side.as_bytes()
+        } else {
+            self.text.bytes()
+        };
+        &buffer[text.range()]
+    }
+
+    /// The batch's token.
+    #[expect(clippy::expect_used, reason = "the decoder cuts at character borders")]
+    pub fn token(&self) -> &str {
+        let bytes = self.text_bytes(self.token);
+        std::str::from_utf8(bytes).expect("the decoder names whole characters")
+    }
+
     /// Bytes that this batch keeps alive: what a cache of batches counts.
     pub fn held_bytes(&self) -> usize {
         self.text.bytes().len()
@@ -262,13 +291,12 @@ impl<'a> BatchView<'a> {
         reason = "the decoder cuts at character borders; else a bug"
     )]
     pub fn get(&self, text: Text) -> &'a str {
-        let start = (text.start & !IN_SIDE) as usize;
-        let buffer = if text.start & IN_SIDE == 0 {
-            self.body
-        } else {
+        let buffer = if text.is_in_side() {
             self.side
+        } else {
+            self.body
         };
-        &buffer[start..start + text.len()]
+        &buffer[text.range()]
     }
 }
 
@@ -296,5 +324,7 @@ mod tests {
         assert_eq!(view.get(Text::in_body(1, 3)), "el");
         assert_eq!(view.get(Text::in_side(0, 2)), "wo");
         assert_eq!(view.get(Text::EMPTY), "");
+        assert_eq!(batch.text_bytes(Text::in_body(1, 3)), b"el");
+        assert_eq!(batch.text_bytes(Text::in_side(0, 2)), b"wo");
     }
 }

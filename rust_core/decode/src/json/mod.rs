@@ -4,8 +4,10 @@
 //! exhaust the stack (SEC-1), and it is as strict as RFC 8259 apart from lone surrogate escapes,
 //! which it takes and reports.
 
+mod cursor;
 mod members;
 mod scanner;
+mod specials;
 mod strings;
 mod value;
 

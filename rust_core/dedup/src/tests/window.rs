@@ -17,12 +17,12 @@ fn an_id_is_new_once() {
 fn keys_differ_by_each_part_and_by_where_parts_end() {
     let dedup = open(&FaultyFilesystem::new());
     let hasher = dedup.hasher();
-    let base = hasher.key("ab", &[1; 16], "c", "d");
-    assert_eq!(base, hasher.key("ab", &[1; 16], "c", "d"));
+    let base = hasher.key(b"ab", &[1; 16], b"c", b"d");
+    assert_eq!(base, hasher.key(b"ab", &[1; 16], b"c", b"d"));
     for other in [
-        hasher.key("a", &[1; 16], "bc", "d"),
-        hasher.key("ab", &[1; 16], "", "cd"),
-        hasher.key("ab", &[2; 16], "c", "d"),
+        hasher.key(b"a", &[1; 16], b"bc", b"d"),
+        hasher.key(b"ab", &[1; 16], b"", b"cd"),
+        hasher.key(b"ab", &[2; 16], b"c", b"d"),
     ] {
         assert_ne!(base, other);
     }
@@ -31,7 +31,7 @@ fn keys_differ_by_each_part_and_by_where_parts_end() {
 #[test]
 fn the_secret_is_kept_across_openings_and_differs_between_directories() {
     let filesystem = FaultyFilesystem::new();
-    let of = |dedup: Dedup| dedup.hasher().key("t", &[1; 16], "e", "d");
+    let of = |dedup: Dedup| dedup.hasher().key(b"t", &[1; 16], b"e", b"d");
     let first = of(open(&filesystem));
     filesystem.crash(Crash::LoseUnsynced);
     assert_eq!(first, of(open(&filesystem)));
