@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.load import Offered, offer
 from harness.scenario import Scenario
-from harness.server import ROOT, Penstock, peak_rss_mb, start
+from harness.server import ROOT, Penstock, start
 
 # On the disk that the repository is on: a memory file system would make every sync free.
 SCRATCH = ROOT / ".build" / "bench"
@@ -48,7 +48,6 @@ def measure(scenario: Scenario, program: Path, *, smoke: bool) -> Row:
                     program, scenario, target, server.pid, seconds=scenario.seconds, id_space=1
                 )
                 row, acknowledged = _rates(offered), warmup + offered.events
-            row["max_rss_mb"] = peak_rss_mb(server.pid)
             life = server.stop()
         finally:
             server.kill()
@@ -60,6 +59,7 @@ def measure(scenario: Scenario, program: Path, *, smoke: bool) -> Row:
             )
             raise SystemExit(message)
         row["stored_events"] = stored
+        row["max_rss_mb"] = life.max_rss_mb
         row["drain_seconds"] = life.drain_seconds
         row["life_cpu_seconds"] = life.cpu_seconds
         row["stored_per_cpu_second"] = stored / life.cpu_seconds

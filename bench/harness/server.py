@@ -31,19 +31,13 @@ class Life:
 
     cpu_seconds: float
     drain_seconds: float
+    max_rss_mb: float
 
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of all threads of a process, in steps of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
-
-
-def peak_rss_mb(pid: int) -> float:
-    """Largest resident size so far, in units of 10^6 bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    match = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(match[1]) * 1024 / 1e6 if match else 0.0
 
 
 class _Process:
@@ -80,7 +74,11 @@ class _Process:
                 if self._child.returncode not in {0, -signal.SIGTERM}:
                     message = f"the server ended with {self._child.returncode}:\n{self.log_tail()}"
                     raise SystemExit(message)
-                return Life(usage.ru_utime + usage.ru_stime, time.monotonic() - began)
+                return Life(
+                    cpu_seconds=usage.ru_utime + usage.ru_stime,
+                    drain_seconds=time.monotonic() - began,
+                    max_rss_mb=usage.ru_maxrss * 1024 / 1e6,
+                )
             time.sleep(0.02)
         self.kill()
         message = f"the server did not stop in {STOP_SECONDS} s:\n{self.log_tail()}"

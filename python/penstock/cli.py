@@ -106,6 +106,9 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _serve(settings: Settings) -> int:
+    # The core's allocator reads it when the core is loaded. Huge pages made it hold 25 to 35 MB
+    # more, at the same speed.
+    os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
     import uvloop  # noqa: PLC0415 - only serving needs it
 
     from penstock import _core  # noqa: PLC0415 - the other commands work without
