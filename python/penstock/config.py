@@ -227,10 +227,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_cache_bytes: Annotated[
         int,
         Spec(Kind.BYTES, "Parsed batches kept for the background; past it they are read back."),
-    ] = 32 * MIB
+    ] = 16 * MIB
     segment_memory_bytes: Annotated[
         int, Spec(Kind.BYTES, "Rows of open partitions before they spill.", minimum=MIB)
-    ] = 64 * MIB
+    ] = 48 * MIB
     max_open_partitions: Annotated[
         int,
         Spec(Kind.COUNT, "Partitions being built at once; more spill early.", 1, 65_536),

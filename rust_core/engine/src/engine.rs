@@ -1,6 +1,7 @@
 //! One engine: a data directory opened by one process.
 
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use penstock_dedup::{Dedup, DedupOptions, RunningTime};
 use penstock_disk::{Filesystem, LockGuard};
 use penstock_model::{Clock, Code, LaneId, Position, Refusal};
 use penstock_segment::TableKind;
-use penstock_wal::{Log, LogOptions, OpenError};
+use penstock_wal::{GroupSink, Log, LogOptions, OpenError, Recovery};
 
 use crate::admission::StateReport;
 use crate::answer::{Completion, Submission};
@@ -30,9 +31,9 @@ use crate::supervisor::{DedupTidier, Reserve, StopSignal, Supervisor};
 /// The service behind the fronts. `T` is what a caller gives with a request and gets back with
 /// its answer.
 pub struct Engine<T: Send + 'static> {
-    shared: Arc<Shared<T>>,
-    log: Arc<Log<PendingRecord<T>>>,
-    foreground: Arc<Foreground<T>>,
+    pub(crate) shared: Arc<Shared<T>>,
+    pub(crate) log: Arc<Log<PendingRecord<T>>>,
+    pub(crate) foreground: Arc<Foreground<T>>,
     filesystem: Arc<dyn Filesystem>,
     layout: Layout,
     slot: Arc<CutSlot>,
@@ -44,6 +45,22 @@ pub struct Engine<T: Send + 'static> {
     lock: Mutex<Option<LockGuard>>,
 }
 
+/// What the engine's threads run, besides the decoders. A simulator runs it turn by turn.
+pub(crate) struct Lives<T: Send + 'static> {
+    pub(crate) background: Background<T>,
+    pub(crate) supervisor: Supervisor<T>,
+    pub(crate) tidier: DedupTidier<T>,
+}
+
+/// [`Log::open`], or its form without threads.
+pub(crate) type OpenLog<T> = fn(
+    Arc<dyn Filesystem>,
+    &Path,
+    LogOptions,
+    Arc<dyn Clock>,
+    Arc<dyn GroupSink<PendingRecord<T>>>,
+) -> Result<(Log<PendingRecord<T>>, Recovery), OpenError>;
+
 impl<T: Send + 'static> Engine<T> {
     /// Locks the data directory, recovers the log and the deduplication state. Nothing is admitted
     /// before [`Self::start`].
@@ -54,6 +71,15 @@ impl<T: Send + 'static> Engine<T> {
         options: EngineOptions,
         filesystem: Arc<dyn Filesystem>,
         clock: Arc<dyn Clock>,
+    ) -> Result<Self, EngineError> {
+        Self::open_with(options, filesystem, clock, Log::open)
+    }
+
+    pub(crate) fn open_with(
+        options: EngineOptions,
+        filesystem: Arc<dyn Filesystem>,
+        clock: Arc<dyn Clock>,
+        open_log: OpenLog<T>,
     ) -> Result<Self, EngineError> {
         let layout = Layout::new(&options.data_directory);
         let lock = directory::open(&*filesystem, &layout, clock.unix_micros())?;
@@ -90,7 +116,7 @@ impl<T: Send + 'static> Engine<T> {
                 vec![("error", error.to_string())],
             );
         }
-        let (log, recovery) = Log::open(
+        let (log, recovery) = open_log(
             Arc::clone(&filesystem),
             &layout.wal(),
             log_options,
@@ -147,6 +173,17 @@ impl<T: Send + 'static> Engine<T> {
     /// of each lane that the table's transactions have: rows at or below are not built again
     /// (TAB-1).
     pub fn start(&self, committed: &[(TableKind, LaneId, Position)]) -> Result<(), EngineError> {
+        let lives = self.begin(committed)?;
+        self.start_threads(lives)?;
+        self.shared.admission.start();
+        Ok(())
+    }
+
+    /// What the threads are to run. Requests are not admitted yet.
+    pub(crate) fn begin(
+        &self,
+        committed: &[(TableKind, LaneId, Position)],
+    ) -> Result<Lives<T>, EngineError> {
         {
             let mut passed = self.passed.lock();
             for (table, lane, position) in committed {
@@ -157,7 +194,7 @@ impl<T: Send + 'static> Engine<T> {
                 passed.advance(*table, lane);
             }
         }
-        let mut background = Background::new(
+        let background = Background::new(
             Arc::clone(&self.shared),
             Arc::clone(&self.foreground),
             Arc::clone(&self.log),
@@ -168,14 +205,32 @@ impl<T: Send + 'static> Engine<T> {
             self.first,
         );
         let reserve = self.reserve.lock().take().ok_or(EngineError::Closed)?;
-        let mut supervisor = Supervisor {
+        let supervisor = Supervisor {
             shared: Arc::clone(&self.shared),
             log: Arc::clone(&self.log),
             filesystem: Arc::clone(&self.filesystem),
             reserve,
             root: self.layout.root.clone(),
             stop: Arc::clone(&self.stop),
+            last_try_nanos: 0,
         };
+        let tidier = DedupTidier {
+            shared: Arc::clone(&self.shared),
+            stop: Arc::clone(&self.stop),
+        };
+        Ok(Lives {
+            background,
+            supervisor,
+            tidier,
+        })
+    }
+
+    fn start_threads(&self, lives: Lives<T>) -> Result<(), EngineError> {
+        let Lives {
+            mut background,
+            mut supervisor,
+            tidier,
+        } = lives;
         let mut threads = self.threads.lock();
         for index in 0..self.shared.options.decode_threads.max(1) {
             let foreground = Arc::clone(&self.foreground);
@@ -188,15 +243,10 @@ impl<T: Send + 'static> Engine<T> {
             background.run();
         })?);
         threads.push(self.spawn("penstock-super".to_owned(), move || supervisor.run())?);
-        let tidier = DedupTidier {
-            shared: Arc::clone(&self.shared),
-            stop: Arc::clone(&self.stop),
-        };
         threads.push(self.spawn("penstock-dedup".to_owned(), move || {
             crate::directory::lower_priority();
             tidier.run();
         })?);
-        self.shared.admission.start();
         Ok(())
     }
 

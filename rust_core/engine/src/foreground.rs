@@ -55,7 +55,7 @@ pub(crate) struct DedupLookup {
 
 /// The ids of a request, in buffers that a worker uses again.
 #[derive(Default)]
-struct Ids {
+pub(crate) struct Ids {
     /// One an event; `None` where there is nothing to look up.
     keys: Vec<Option<DedupKey>>,
     probed: Probed,
@@ -234,6 +234,16 @@ impl<T: Send + 'static> Foreground<T> {
             };
             self.process(job, &mut workspace, &mut ids);
         }
+    }
+
+    /// One turn of a worker: false if nothing is queued.
+    #[cfg(test)]
+    pub(crate) fn work_once(&self, workspace: &mut Workspace, ids: &mut Ids) -> bool {
+        let Some(job) = self.queue.lock().jobs.pop_front() else {
+            return false;
+        };
+        self.process(job, workspace, ids);
+        true
     }
 
     fn process(&self, job: Job<T>, workspace: &mut Workspace, ids: &mut Ids) {

@@ -26,6 +26,8 @@ mod recovery;
 mod replay;
 mod sequencer;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod supervisor;
 mod tail;
 

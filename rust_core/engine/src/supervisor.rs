@@ -61,6 +61,8 @@ pub(crate) struct Supervisor<T: Send + 'static> {
     /// The data directory.
     pub(crate) root: PathBuf,
     pub(crate) stop: Arc<StopSignal>,
+    /// When bringing a failed log back was last tried.
+    pub(crate) last_try_nanos: u64,
 }
 
 /// Ends the supervisor's waits.
@@ -88,20 +90,24 @@ impl StopSignal {
 
 impl<T: Send + 'static> Supervisor<T> {
     pub(crate) fn run(&mut self) {
-        let mut last_try_nanos = 0;
         while !self.stop.wait(TICK) {
-            let now = self.shared.clock.monotonic_nanos();
-            self.shared.expire_table_waiters(now);
-            self.spill_dedup(now);
-            if self.shared.take_flush_starved() {
-                self.free_reserve();
-            }
-            if let Some(code) = self.failure()
-                && now.saturating_sub(last_try_nanos) >= REOPEN_EVERY_NANOS
-            {
-                last_try_nanos = now;
-                self.recover(code);
-            }
+            self.turn();
+        }
+    }
+
+    /// What is due at each tick.
+    pub(crate) fn turn(&mut self) {
+        let now = self.shared.clock.monotonic_nanos();
+        self.shared.expire_table_waiters(now);
+        self.spill_dedup(now);
+        if self.shared.take_flush_starved() {
+            self.free_reserve();
+        }
+        if let Some(code) = self.failure()
+            && now.saturating_sub(self.last_try_nanos) >= REOPEN_EVERY_NANOS
+        {
+            self.last_try_nanos = now;
+            self.recover(code);
         }
     }
 
@@ -201,16 +207,18 @@ pub(crate) struct DedupTidier<T: Send + 'static> {
 impl<T: Send + 'static> DedupTidier<T> {
     pub(crate) fn run(&self) {
         while !self.stop.wait(TICK) {
-            let job = {
-                let mut sequencer = self.shared.sequencer.lock();
-                let Some(dedup) = &mut sequencer.dedup else {
-                    return;
-                };
-                dedup.begin_tidying()
-            };
-            if let Some(job) = job {
-                finish_dedup_job(&self.shared, job);
-            }
+            self.turn();
+        }
+    }
+
+    /// Does the next job, if there is one.
+    pub(crate) fn turn(&self) {
+        let job = match &mut self.shared.sequencer.lock().dedup {
+            Some(dedup) => dedup.begin_tidying(),
+            None => None,
+        };
+        if let Some(job) = job {
+            finish_dedup_job(&self.shared, job);
         }
     }
 }

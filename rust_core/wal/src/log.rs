@@ -128,8 +128,9 @@ impl<R: LogRecord> Log<R> {
         Ok((log, recovery))
     }
 
-    /// As [`Self::open`], but groups are written by `step` only.
-    pub(crate) fn open_without_threads(
+    /// As [`Self::open`], but groups are written by `step` only: for tests and simulators, which
+    /// have that too.
+    pub fn open_without_threads(
         filesystem: Arc<dyn Filesystem>,
         directory: &Path,
         options: LogOptions,
@@ -317,8 +318,8 @@ impl<R: LogRecord> Log<R> {
     }
 
     /// Writes one group, as the log thread does. False if there was none.
-    #[cfg(test)]
-    pub(crate) fn step(&self) -> bool {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn step(&self) -> bool {
         self.shared.step()
     }
 }

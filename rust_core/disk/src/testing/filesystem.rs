@@ -237,7 +237,7 @@ impl Filesystem for FaultyFilesystem {
         machine.check(Operation::Rename)?;
         machine.check_parent(to)?;
         let node = Node::File(machine.file(from)?);
-        machine.state.rename(from, to, node);
+        machine.state.rename(to, node);
         Ok(())
     }
 

@@ -154,11 +154,7 @@ pub(super) enum Node {
 enum NameChange {
     Add(PathBuf, Node),
     Remove(PathBuf),
-    Rename {
-        from: PathBuf,
-        to: PathBuf,
-        node: Node,
-    },
+    Rename { to: PathBuf, node: Node },
 }
 
 impl NameChange {
@@ -177,11 +173,11 @@ impl NameChange {
             Self::Remove(path) => {
                 names.remove(path);
             }
-            Self::Rename { from, to, node } => {
-                // An earlier change may have been lost, in which case the old name is another file.
-                if names.get(from) == Some(node) {
-                    names.remove(from);
-                }
+            Self::Rename { to, node } => {
+                // An earlier rename may have been lost, in which case the file has an older name
+                // than the one it was renamed from. It never has two: a directory is journalled or
+                // checked before it is used again.
+                names.retain(|_, other| other != node);
                 names.insert(to.clone(), *node);
             }
         }
@@ -214,9 +210,8 @@ impl State {
         self.change_name(NameChange::Remove(path.to_path_buf()));
     }
 
-    pub(super) fn rename(&mut self, from: &Path, to: &Path, node: Node) {
+    pub(super) fn rename(&mut self, to: &Path, node: Node) {
         self.change_name(NameChange::Rename {
-            from: from.to_path_buf(),
             to: to.to_path_buf(),
             node,
         });
