@@ -10,6 +10,7 @@ from penstock.config import split_address
 from penstock.errors import ListenError
 from penstock.logs import logger
 from penstock.transport import http_responses
+from penstock.transport.http_limits import READ_BYTES
 from penstock.transport.http_protocol import HttpProtocol
 from penstock.transport.http_query import read_query
 from penstock.transport.http_request import refused_here
@@ -40,6 +41,7 @@ class HttpFront:
         submit: `submit_http` of the engine.
         now: Seconds of the loop's clock at the last tick; what timeouts are measured with.
         date: The date header of this second.
+        read_buffer: Where every read of every connection goes, to be fed before the next.
         success: The whole common answer of this second.
         draining: Whether new requests are refused because the service stops.
     """
@@ -56,6 +58,7 @@ class HttpFront:
         "limits",
         "name",
         "now",
+        "read_buffer",
         "received_bytes",
         "receiving_bytes",
         "routes",
@@ -80,6 +83,7 @@ class HttpFront:
         self.submit = submit or _refuse_capture
         self.unknown = Route(UNKNOWN)
         self.draining = False
+        self.read_buffer = memoryview(bytearray(READ_BYTES))
         self.connections: set[HttpConnection] = set()
         self.connections_opened = 0
         self.received_bytes = 0

@@ -38,6 +38,13 @@ MAX_PIPELINED_REQUESTS: Final = 128
 # larger waits alone.
 MAX_PIPELINED_BYTES: Final = 4 << 20
 
+# What the transport reads at once: the size that uvloop reads by itself. One for each listener.
+READ_BYTES: Final = 256 << 10
+
+# Pieces of a body from this size on are kept as they came and joined once; an object's own 40 bytes
+# are nothing to them.
+LARGE_PIECE_BYTES: Final = 4 << 10
+
 # Read and thrown away of a body that is over the limit, beyond the limit, so that a client which
 # reads no answer before it has sent everything gets to see the 413.
 MAX_DISCARDED_BYTES: Final = 16 << 20

@@ -16,6 +16,7 @@ from penstock.transport.http_connection import HttpConnection
 from penstock.transport.http_head import verdict_of_head
 from penstock.transport.http_headers import learn, spellings
 from penstock.transport.http_limits import (
+    LARGE_PIECE_BYTES,
     MAX_DISCARDED_BYTES,
     MAX_FORWARDED_BYTES,
     MAX_HEAD_BYTES,
@@ -103,13 +104,17 @@ class HttpProtocol(HttpConnection):
         self._query: Query | None = None
         self._verdict = None
         self._body = None
-        self._buffer = None
+        self._pieces = None
         self._body_bytes = 0
         # Fed since the last piece of the body: chunk sizes, trailers.
         self._dry_bytes = 0
 
-    def data_received(self, data: bytes) -> None:
-        """Feed what came; every request in it is handed on."""
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take a read of so many bytes into the shared buffer."""
+        self.data_received(self.front.read_buffer[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Feed what came; every request in it is handed on. Nothing keeps `data` itself."""
         front = self.front
         front.received_bytes += len(data)
         if not self._taking:
@@ -210,9 +215,9 @@ class HttpProtocol(HttpConnection):
         if self._counted_bytes:
             self._give_back_counted()
         body = self._body or b""
-        if self._buffer is not None:
-            body = bytes(self._buffer)
-            self._buffer = None
+        if self._pieces is not None:
+            body = b"".join(self._pieces)
+            self._pieces = None
         self._body = None
         if len(body) > self.front.limits.max_request_bytes:
             self._refuse_body(request, refused_here("request_too_large"))
@@ -360,14 +365,24 @@ class HttpProtocol(HttpConnection):
         if self._verdict is None:
             if self._body_bytes > maximum:
                 self._refuse_body(request, refused_here("request_too_large"))
-            elif self._buffer is None:
-                # Not a list of pieces: chunks of two bytes would cost thirty times their size.
-                self._buffer = bytearray(self._body or b"")
-                self._buffer += body
             else:
-                self._buffer += body
+                self._keep_piece(body)
         if self._body_bytes > maximum + MAX_DISCARDED_BYTES and self._verdict is not None:
             self._give_verdict(request, self._verdict, at_once=True)
+
+    def _keep_piece(self, piece: bytes) -> None:
+        pieces = self._pieces
+        if pieces is None:
+            pieces = self._pieces = [self._body or b""]
+        if len(piece) >= LARGE_PIECE_BYTES:
+            pieces.append(piece)
+            return
+        # Chunks of two bytes, each an object of its own, would cost thirty times their size.
+        last = pieces[-1]
+        if isinstance(last, bytearray):
+            last += piece
+        else:
+            pieces.append(bytearray(piece))
 
     def _check_body(self, size: int, *, dry: bool) -> None:
         """Bound what follows a body without being one, and count both against the shared budget.
@@ -386,7 +401,7 @@ class HttpProtocol(HttpConnection):
 
     def _refuse_body(self, request: HttpRequest, verdict: Verdict) -> None:
         """Drop what came of a body and answer when the rest has passed."""
-        self._body = self._buffer = None
+        self._body = self._pieces = None
         self._give_back_counted()
         self._give_verdict(request, verdict, at_once=False)
 
@@ -406,7 +421,7 @@ class HttpProtocol(HttpConnection):
             self._upgrading = self._reading
             self._reading = None
 
-    def _after_upgrade(self, data: bytes, upgrade: Exception) -> None:
+    def _after_upgrade(self, data: bytes | memoryview, upgrade: Exception) -> None:
         """Go on after the head or the whole of a request that asked for another protocol."""
         rest = data
         error: Exception = upgrade

@@ -152,6 +152,11 @@ impl Dedup {
         if probed.covers != self.covers {
             return false;
         }
+        // The tables are larger than the caches: their lines for all ids come at once, instead of
+        // each lookup waiting for its own.
+        for generation in &self.generations {
+            generation.warm(keys.iter().flatten().map(|key| key.number()));
+        }
         for (key, seen) in keys.iter().zip(&mut probed.seen) {
             if let (Some(key), false) = (key, *seen) {
                 *seen = self.in_generations(key.number());
