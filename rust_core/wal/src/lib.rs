@@ -4,11 +4,13 @@
 //! gathered, writes it as one commit group, syncs, and hands the records to the [`GroupSink`]
 //! (ACK-1); the next group gathers meanwhile. [`Log::open`] gives back everything that was ever
 //! synced (WAL-1) and says what it could not (WAL-2). [`LogReader`] reads durable records in
-//! this process, [`read_tail`] reads them in another one, without a lock.
+//! this process; [`read_tail`] reads them in another one, without a lock, and so does [`Inspector`],
+//! which also says what it finds file by file.
 
 mod error;
 mod format;
 mod index;
+mod inspect;
 mod log;
 mod names;
 mod prepare;
@@ -26,9 +28,11 @@ mod writer;
 
 pub use error::{AppendError, LogError, LogErrorKind, OpenError};
 pub use index::LaneSpan;
+pub use inspect::{DamageKind, FileReport, FoundDamage, InspectItem, Inspector};
 pub use log::{Log, LogOptions};
 pub use queue::LogState;
 pub use reader::{Gap, GapKind, LogItem, LogReader, ReadRecord};
+pub use recover::repair;
 pub use release::ReleaseReport;
 pub use report::{Damage, Recovery, TornTail};
 pub use tail::{TailRecord, TailReport, read_tail};

@@ -9,13 +9,13 @@ use penstock_disk::{File, Filesystem};
 use penstock_model::Position;
 
 use crate::error::{Context, LogError, OpenError};
-use crate::format::{self, BLOCK, FRAME_HEADER_BYTES, FirstBlock, GroupHeader};
+use crate::format::{self, BLOCK, FRAME_HEADER_BYTES, FirstBlock};
 use crate::index::{FileEntry, Index};
 use crate::log::LogOptions;
 use crate::names::{
     DAMAGED, FileName, damaged_name, log_path, parse_damaged, parse_damaged_sequence, spare_path,
 };
-use crate::repair::{copy_in_place, find_next, mark_again, read_range, rebuild_header};
+use crate::repair::{copy_in_place, mark_again, read_range, rebuild_header, synced_mark};
 use crate::report::{Damage, Recovery, TornTail};
 use crate::scan::{
     BadRange, Bounds, FrameBlock, Identity, LiveFile, Piece, Remains, Scanner, Tail, has_bytes,
@@ -50,6 +50,20 @@ struct Blank {
     sequence: u64,
     len: u64,
     remains: Remains,
+}
+
+/// Repairs the log in `directory` as opening it does, and opens nothing: damage is copied or moved
+/// aside (WAL-2), a torn tail is cut, and what holds no record goes.
+///
+/// The caller holds the lock of the data directory.
+/// Durability: on `Ok`, everything that the log gives back is synced. May be done again.
+/// Cost: reads the whole log once.
+pub fn repair(
+    filesystem: &dyn Filesystem,
+    directory: &Path,
+    options: &LogOptions,
+) -> Result<Recovery, OpenError> {
+    Ok(recover(filesystem, directory, options)?.recovery)
 }
 
 pub(crate) fn recover(
@@ -200,22 +214,7 @@ impl Run<'_> {
     /// Finds how far the log is known to be synced: in the newest file that says so.
     fn find_mark(&mut self) -> Result<(), LogError> {
         for found in self.live.iter().rev() {
-            let mut mark = if found.live.header_whole {
-                found.live.previous
-            } else {
-                Position::ZERO
-            };
-            let len = found.file.len().context("read", &found.path)?;
-            let mut offset = BLOCK;
-            let ours = |group: &GroupHeader| {
-                group.generation == found.live.generation && group.sequence == found.live.sequence
-            };
-            while let Some((at, group)) =
-                find_next(&*found.file, offset, len, &ours).context("read", &found.path)?
-            {
-                mark = mark.max(group.synced_up_to);
-                offset = group.end(at);
-            }
+            let mark = synced_mark(&*found.file, &found.live).context("read", &found.path)?;
             self.mark = self.mark.max(mark);
             if mark > Position::ZERO {
                 break;

@@ -4,15 +4,18 @@ use std::io;
 use std::path::Path;
 
 use penstock_disk::{File, Filesystem};
+use penstock_model::Position;
 
-use crate::format::{self, BLOCK_BYTES, FileHeader, FirstBlock, GROUP_HEADER_BYTES, GroupHeader};
+use crate::format::{
+    self, BLOCK, BLOCK_BYTES, FileHeader, FirstBlock, GROUP_HEADER_BYTES, GroupHeader,
+};
 use crate::scan::{LiveFile, find_group, read_first_block};
 
 /// Bytes copied at a time when whole frames are written again.
 const COPY_BYTES: usize = 1024 * 1024;
 
 /// The next group: where it should be, else searched.
-pub(crate) fn find_next(
+fn find_next(
     file: &dyn File,
     offset: u64,
     end: u64,
@@ -26,6 +29,25 @@ pub(crate) fn find_next(
         return Ok(Some((offset, header)));
     }
     find_group(file, offset, end, ours)
+}
+
+/// How far the log is known to be synced, as far as this file says; zero if it doesn't.
+pub(crate) fn synced_mark(file: &dyn File, live: &LiveFile) -> io::Result<Position> {
+    let mut mark = if live.header_whole {
+        live.previous
+    } else {
+        Position::ZERO
+    };
+    let len = file.len()?;
+    let mut offset = BLOCK;
+    let ours = |group: &GroupHeader| {
+        group.generation == live.generation && group.sequence == live.sequence
+    };
+    while let Some((at, group)) = find_next(file, offset, len, &ours)? {
+        mark = mark.max(group.synced_up_to);
+        offset = group.end(at);
+    }
+    Ok(mark)
 }
 
 /// The first block as it was, or made from a group if it is not whole.
