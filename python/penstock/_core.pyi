@@ -10,6 +10,10 @@ __all__ = [
     "Cut",
     "DataDirectoryError",
     "Engine",
+    "LogDamage",
+    "LogFile",
+    "LogReader",
+    "LogRecord",
     "Refusal",
     "SegmentFile",
     "SubmitResult",
@@ -20,7 +24,9 @@ __all__ = [
     "crash_points",
     "decode_for_bench",
     "endpoints",
+    "read_quarantined",
     "read_tail",
+    "repair_log",
     "warnings",
 ]
 
@@ -233,6 +239,154 @@ def read_tail(
 
     `above`: lane → position below which records need not be read (an optimisation only).
     `memory_bytes`: rows held before they are written to a file.
+    """
+
+@final
+class LogDamage:
+    """Bytes of the log that can't be read although they were synced."""
+
+    @property
+    def file(self) -> str:
+        """Path of the file."""
+    @property
+    def why(self) -> str: ...
+    @property
+    def first_byte(self) -> int: ...
+    @property
+    def last_byte(self) -> int:
+        """The last byte of the range; not the one behind it."""
+    @property
+    def first_position(self) -> int:
+        """First missing record; 0 if none is missing, or nobody knows."""
+    @property
+    def last_position(self) -> int: ...
+    @property
+    def kept_aside(self) -> str | None:
+        """Where a start or a repair has kept the bytes already."""
+
+@final
+class LogFile:
+    """One file of the log."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def lane(self) -> str | None:
+        """None if nothing in the file can be read."""
+    @property
+    def created_at_us(self) -> int:
+        """Microseconds since 1970; 0 if unknown."""
+    @property
+    def first_position(self) -> int:
+        """0 if there is no whole record."""
+    @property
+    def last_position(self) -> int: ...
+    @property
+    def records(self) -> int: ...
+    @property
+    def size_bytes(self) -> int:
+        """Up to the end of the last whole record."""
+    @property
+    def unfinished_bytes(self) -> int:
+        """Behind it, of a group that is being written or that a crash cut: never acknowledged."""
+    @property
+    def damage(self) -> list[LogDamage]: ...
+
+@final
+class LogRecord:
+    """One record of the log: what was decided about a request, and its payload."""
+
+    @property
+    def lane(self) -> str: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def problem(self) -> str | None:
+        """Why it can't be read as it was taken; what is unknown then is 0, empty or None."""
+    @property
+    def received_at_us(self) -> int:
+        """Microseconds since 1970."""
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def project(self) -> str:
+        """Shortened where it is, or may be, the token itself."""
+    @property
+    def token(self) -> str | None:
+        """Its first 8 characters and `…`; None without decoding."""
+    @property
+    def request_token(self) -> str | None:
+        """The whole token that came beside the body (gRPC). Not to be shown (SEC-2)."""
+    @property
+    def client_address(self) -> str | None: ...
+    @property
+    def sent_at_us(self) -> int | None:
+        """The client's clock when it sent; that of the body only with decoding."""
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def duplicates(self) -> int: ...
+    @property
+    def rejected(self) -> int: ...
+    @property
+    def coding(self) -> str:
+        """`identity`, `gzip` or `zstd`."""
+    @property
+    def payload_bytes(self) -> int: ...
+    def payload(self) -> bytes:
+        """The body as received. Not to be shown unless asked for (SEC-2)."""
+
+    def text(self) -> bytes:
+        """The body with its coding undone, likewise.
+
+        Raises:
+            CoreError: code `record_unreadable`."""
+
+@final
+class LogReader:
+    """Goes through the log of a stopped, copied or running server; no lock, nothing is changed.
+
+    The GIL is released while it reads, and memory holds one commit group."""
+
+    def __new__(cls, data_directory: str, first_position: int, last_position: int) -> Self:
+        """Look at the files of the log.
+
+        Raises:
+            DataDirectoryError: codes `data_directory_unusable`, `data_directory_newer_format`.
+            CoreError: The log can't be read.
+        """
+
+    def next_records(self, decode: bool) -> list[LogRecord] | None:
+        """Read on: records from `first_position` to `last_position`, or none yet; None at the end.
+
+        `decode`: also what only decoding the payload tells."""
+
+    def take_damage(self) -> list[LogDamage]:
+        """Take the damage of one file that `next_records` has passed; empty if there is none."""
+
+    def next_file(self) -> LogFile | None:
+        """Check the next file as a whole, or see a signal; None at the end."""
+
+def repair_log(
+    data_directory: str,
+) -> tuple[list[tuple[str, int, int, str]], tuple[str, int, int] | None]:
+    """Repair the log of a stopped server as its next start would.
+
+    Returns:
+        What was kept aside now: (file, first byte, last byte, where to); and the torn tail that was
+        cut: (file, offset, bytes).
+
+    Raises:
+        DataDirectoryError: Also `data_directory_in_use`, while a server runs.
+        CoreError: Part of it may be done; it can be done again.
+    """
+
+def read_quarantined(path: str) -> tuple[LogRecord, str, int]:
+    """Read one file of `wal/quarantine/`: the record, why it was set aside (empty if unknown), and
+    when, in microseconds since 1970 (0 if unknown).
+
+    Raises:
+        CoreError: code `record_unreadable`, or it can't be read.
     """
 
 def arrow_schema_json(table: str) -> str:

@@ -22,6 +22,6 @@ mod utf8;
 mod uuids;
 mod verdict;
 
-pub use coding::expected_decoded_bytes;
+pub use coding::{coding_of, expected_decoded_bytes};
 pub use request::{DECODER_VERSION, Workspace, decode_request};
 pub use token::check_token;

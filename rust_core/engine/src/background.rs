@@ -21,6 +21,7 @@ use crate::directory::Layout;
 use crate::foreground::Foreground;
 use crate::journal::LogLevel;
 use crate::passed::Passed;
+use crate::quarantine::{self, Aside};
 use crate::replay::replay;
 use crate::shared::{PendingRecord, Shared};
 
@@ -324,15 +325,16 @@ impl<T: Send + 'static> Background<T> {
         payload: &[u8],
         why: &str,
     ) -> Result<Position, BuildError> {
-        crate::directory::write_quarantine(
-            &*self.filesystem,
-            &self.layout,
+        let aside = Aside {
             lane,
             position,
+            why,
+            at_us: self.shared.clock.unix_micros(),
             context,
             payload,
-        )
-        .map_err(|error| BuildError::Log(error.to_string()))?;
+        };
+        quarantine::write(&*self.filesystem, &self.layout, &aside)
+            .map_err(|error| BuildError::Log(error.to_string()))?;
         self.shared.metrics.records_quarantined.add(1);
         self.shared.journal.add(
             LogLevel::Error,

@@ -12,7 +12,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use penstock_disk::{Filesystem, FilesystemKind, LockGuard};
-use penstock_model::{LaneId, Position};
 
 use crate::error::EngineError;
 
@@ -75,17 +74,7 @@ pub(crate) fn open(
     filesystem
         .create_dir_synced(&layout.root)
         .map_err(unusable)?;
-    let lock = filesystem
-        .lock_exclusive(&layout.root.join(LOCK_FILE))
-        .map_err(|error| {
-            if error.kind() == io::ErrorKind::WouldBlock {
-                EngineError::InUse {
-                    path: layout.root.clone(),
-                }
-            } else {
-                unusable(error)
-            }
-        })?;
+    let lock = lock(filesystem, layout)?;
     if filesystem
         .exists(&layout.root.join(FORMAT_FILE))
         .map_err(unusable)?
@@ -118,6 +107,40 @@ pub(crate) fn open(
         .create_dir_synced(&layout.wal())
         .map_err(unusable)?;
     Ok(lock)
+}
+
+/// Locks the data directory, which must exist, against other processes.
+pub(crate) fn lock(filesystem: &dyn Filesystem, layout: &Layout) -> Result<LockGuard, EngineError> {
+    filesystem
+        .lock_exclusive(&layout.root.join(LOCK_FILE))
+        .map_err(|error| {
+            let path = layout.root.clone();
+            if error.kind() == io::ErrorKind::WouldBlock {
+                EngineError::InUse { path }
+            } else {
+                EngineError::Unusable {
+                    path,
+                    reason: error.to_string(),
+                }
+            }
+        })
+}
+
+/// Checks a data directory that is there already, and changes nothing.
+pub(crate) fn check_existing(
+    filesystem: &dyn Filesystem,
+    layout: &Layout,
+) -> Result<(), EngineError> {
+    let found = filesystem.exists(&layout.root.join(FORMAT_FILE));
+    let reason = match found {
+        Ok(true) => return check_format(filesystem, layout),
+        Ok(false) => format!("no data directory: no {FORMAT_FILE} there"),
+        Err(error) => error.to_string(),
+    };
+    Err(EngineError::Unusable {
+        path: layout.root.clone(),
+        reason,
+    })
 }
 
 fn check_format(filesystem: &dyn Filesystem, layout: &Layout) -> Result<(), EngineError> {
@@ -214,28 +237,6 @@ pub(crate) fn read_note(
     } else {
         Ok(None)
     }
-}
-
-/// Sets a record aside: `quarantine/<lane>-<position>.record`, synced.
-///
-/// Layout: context length (4 bytes, little endian), context, payload.
-pub(crate) fn write_quarantine(
-    filesystem: &dyn Filesystem,
-    layout: &Layout,
-    lane: LaneId,
-    position: Position,
-    context: &[u8],
-    payload: &[u8],
-) -> io::Result<()> {
-    let directory = layout.quarantine();
-    filesystem.create_dir_synced(&directory)?;
-    let context_len = u32::try_from(context.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut bytes = Vec::with_capacity(4 + context.len() + payload.len());
-    bytes.extend_from_slice(&context_len.to_le_bytes());
-    bytes.extend_from_slice(context);
-    bytes.extend_from_slice(payload);
-    let name = format!("{lane}-{position:020}.record");
-    filesystem.publish(&directory, OsStr::new(&name), &bytes)
 }
 
 /// Lets the calling thread yield to those that answer requests: building only has to keep up on

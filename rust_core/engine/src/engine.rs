@@ -123,12 +123,7 @@ impl<T: Send + 'static> Engine<T> {
             clock,
             Arc::clone(&shared) as Arc<_>,
         )
-        .map_err(|error| match error {
-            OpenError::NewerFormat { .. } => EngineError::NewerLog {
-                reason: error.to_string(),
-            },
-            OpenError::Io(_) => EngineError::log(&error),
-        })?;
+        .map_err(|error| EngineError::opening(&error))?;
         crate::recovery::report(&shared.journal, &recovery);
         let log = Arc::new(log);
         let first = crate::recovery::recover(&shared, &log)?;

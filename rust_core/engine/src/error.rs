@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use penstock_model::Position;
+use penstock_wal::OpenError;
 
 /// Why an engine could not be opened or asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum EngineError {
          drain it with the release that wrote it"
     )]
     OtherRelease { position: Position, reason: String },
+    /// A record that was asked for by itself can't be read.
+    #[error("{record} can't be read: {reason}")]
+    UnreadableRecord { record: String, reason: String },
     #[error("cannot open the deduplication state: {reason}")]
     Dedup { reason: String },
     #[error("cannot use the storage: {source}")]
@@ -45,6 +49,16 @@ impl EngineError {
         }
     }
 
+    /// Why a log could not be opened or repaired.
+    pub(crate) fn opening(error: &OpenError) -> Self {
+        match error {
+            OpenError::NewerFormat { .. } => Self::NewerLog {
+                reason: error.to_string(),
+            },
+            OpenError::Io(_) => Self::log(error),
+        }
+    }
+
     pub(crate) fn dedup(error: &dyn std::error::Error) -> Self {
         Self::Dedup {
             reason: with_causes(error),
@@ -59,6 +73,7 @@ impl EngineError {
             Self::Unusable { .. } => "data_directory_unusable",
             Self::Log { .. } => "log_unreadable",
             Self::OtherRelease { .. } => "data_directory_other_release",
+            Self::UnreadableRecord { .. } => "record_unreadable",
             Self::Dedup { .. } => "dedup_unreadable",
             Self::Storage { .. } => "storage_failed",
             Self::Closed => "closed",

@@ -16,11 +16,13 @@ mod directory;
 mod engine;
 mod error;
 mod foreground;
+mod inspect;
 mod journal;
 mod metrics;
 mod options;
 mod passed;
 mod projects;
+mod quarantine;
 mod record;
 mod recovery;
 mod replay;
@@ -36,9 +38,12 @@ pub use answer::{Completion, Submission, SubmitSummary};
 pub use cut::{Cut, CutLane};
 pub use engine::Engine;
 pub use error::EngineError;
+pub use inspect::{CheckStep, InspectedRecord, LogInspector, repair_log};
 pub use journal::{LogEvent, LogLevel};
 pub use options::{EngineOptions, ProjectOptions};
 pub use penstock_segment::{SegmentFile, TableKind, delta_schema_json};
+pub use penstock_wal::{FileReport, FoundDamage};
+pub use quarantine::{QuarantinedRecord, read_quarantined};
 pub use tail::{TailRead, read_tail};
 
 /// The machine's file system.

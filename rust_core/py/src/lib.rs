@@ -7,6 +7,7 @@
 
 mod body;
 mod engine;
+mod inspect;
 mod options;
 mod outcome;
 mod segments;
@@ -29,6 +30,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::engine::Engine;
+    #[pymodule_export]
+    use crate::inspect::{LogDamage, LogFile, LogReader, LogRecord, read_quarantined, repair_log};
     #[pymodule_export]
     use crate::outcome::{CoreError, DataDirectoryError, Refusal, SubmitResult};
     #[pymodule_export]

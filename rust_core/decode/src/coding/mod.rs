@@ -47,6 +47,15 @@ fn find(payload: &[u8], hint: Coding) -> Found {
     }
 }
 
+/// What `payload` is coded with, as decoding tells it; never [`Coding::Unspecified`].
+pub fn coding_of(payload: &[u8], hint: Coding) -> Coding {
+    match find(payload, hint) {
+        Found::Identity => Coding::Identity,
+        Found::Gzip => Coding::Gzip,
+        Found::Zstd => Coding::Zstd,
+    }
+}
+
 /// Guesses how many bytes `payload` becomes once its content coding is undone: what admission
 /// counts. Reads only the sizes that the payload claims; decoding holds the limit in any case.
 pub fn expected_decoded_bytes(payload: &[u8], coding: Coding, limits: &DecodeLimits) -> usize {
