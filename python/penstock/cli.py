@@ -16,6 +16,7 @@ from penstock.config import Settings, specs, value_text
 from penstock.config_loading import check_ready_file, load_settings
 from penstock.errors import ConfigError, DataDirectoryError, PenstockError
 from penstock.logs import configure, logger
+from penstock.tools.commands import add_wal_command, run_wal
 
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
@@ -54,6 +55,8 @@ def _run(options: argparse.Namespace) -> int:
         return _serve(settings)
     if options.command == "query":
         return _query(settings, options.sql, options.format)
+    if options.command == "wal":
+        return run_wal(options, settings)
     return _config(settings, options.action)
 
 
@@ -75,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("sql", metavar="SQL")
     query.add_argument("--format", choices=FORMATS, default="table")
     _add_setting_flags(query, only=("data_dir", "query_tail_memory_bytes"))
+
+    add_wal_command(commands, _add_setting_flags)
 
     config = commands.add_parser("config", help="look at the settings", allow_abbrev=False)
     actions = config.add_subparsers(dest="action", metavar="action", required=True)

@@ -32,7 +32,12 @@ def test_version_names_the_release(capsys):
     [
         (),
         ("flush",),
-        ("wal", "fsck"),
+        ("wal",),
+        ("wal", "cat", "--from", "0"),
+        ("wal", "cat", "--payload", "x"),
+        ("wal", "replay"),
+        ("wal", "quarantine"),
+        ("wal", "quarantine", "retry"),
         ("config",),
         ("serve", "--no-such"),
         ("query",),
@@ -123,7 +128,7 @@ def test_sql_that_fails_is_exit_1_with_its_message(query, capsys):
     assert capsys.readouterr().err == "penstock: no such column: evnt\n"
 
 
-@pytest.mark.parametrize("command", ["serve", "query", "config"])
+@pytest.mark.parametrize("command", ["serve", "query", "wal", "config"])
 def test_help_is_there(command, capsys):
     assert run(command, "--help") == 0
     assert "usage: penstock" in capsys.readouterr().out

@@ -1,0 +1,149 @@
+"""A record of the log as an HTTP request that means the same.
+
+Three things of a record stand outside of its payload and must not be lost on the way:
+
+- A token that came by gRPC beside the body. It is put into the body.
+- The client's clock. Timestamps are corrected by the difference between it and the time of receipt,
+  so it is put forward by as much as the record is old: to what that clock would show now.
+- The client's address. It goes as `X-Forwarded-For`, which a server heeds that trusts a proxy.
+
+Members are added at the end of the text of a body, where they win over earlier ones of the same
+name; no event is written anew.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from penstock.tools.log_view import RecordLike
+
+_GRPC_PREFIX: Final = "penstock."
+"""How the endpoint of a record begins that came by gRPC: no path of HTTP does."""
+_GRPC_GOES_TO: Final = "batch"
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+# What the query takes as milliseconds; fewer digits are seconds (`transport/http_query.py`).
+_MIN_QUERY_MILLISECONDS: Final = 10**11
+_MAX_QUERY_MILLISECONDS: Final = 253_402_300_799_999
+
+
+@dataclass(frozen=True, slots=True)
+class HttpForm:
+    """One POST request.
+
+    Attributes:
+        target: Path without a slash in front, and query.
+        headers: Without those of length and host.
+        body: As it is sent.
+    """
+
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def http_form(record: RecordLike, now_us: int) -> HttpForm:
+    """Make the request of a record.
+
+    Args:
+        record: A decoded record without a problem.
+        now_us: Wall clock, microseconds since 1970.
+
+    Raises:
+        CoreError: The body has to be changed and can't be decoded.
+    """
+    endpoint = record.endpoint
+    if endpoint.startswith(_GRPC_PREFIX):
+        endpoint = _GRPC_GOES_TO
+    headers = {"Content-Type": "application/json"}
+    if record.client_address is not None:
+        headers["X-Forwarded-For"] = record.client_address
+    sent_at_us = record.sent_at_us
+    if sent_at_us is not None:
+        sent_at_us += now_us - record.received_at_us
+    body, coding, query = record.payload(), record.coding, ""
+    if sent_at_us is not None or record.request_token is not None:
+        text = record.text()
+        changed = with_members(text, record.request_token, sent_at_us)
+        if changed is not None:
+            body = changed if coding == "identity" else gzip.compress(changed, mtime=0)
+            coding = "identity" if coding == "identity" else "gzip"
+        else:
+            query = _query(sent_at_us)
+    if coding != "identity":
+        headers["Content-Encoding"] = coding
+    return HttpForm(endpoint + query, headers, body)
+
+
+def with_members(text: bytes, token: str | None, sent_at_us: int | None) -> bytes | None:
+    """Add a token and the client's clock to a body, which is JSON that the service takes.
+
+    Returns:
+        None if the body has no place for a clock and needs no token: it goes into the query then.
+    """
+    text = text.removeprefix(_BYTE_ORDER_MARK).strip()
+    members: dict[str, object] = {}
+    if token is not None:
+        members["api_key"] = token
+    if sent_at_us is not None and (sent_at := _time_text(sent_at_us)) is not None:
+        members["sent_at"] = sent_at
+    if text.startswith(b"["):
+        return None if token is None else b'{"batch":%s,%s}' % (text, _inner(members))
+    starts = _member_starts(text)
+    if text.startswith(b"[", starts.get("batch", len(text))):
+        return text.removesuffix(b"}") + b"," + _inner(members) + b"}" if members else None
+    if token is None:
+        return None
+    if text.startswith(b"true", starts.get(_IMPORT_FLAG, len(text))):
+        members[_IMPORT_FLAG] = True
+    return b'{"batch":[%s],%s}' % (text, _inner(members))
+
+
+_IMPORT_FLAG: Final = "historical_migration"
+
+# A string with the colon that makes it a name, or a border of a container. Nothing is tried twice.
+_TOKEN: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*+:\s*+)?+|[{}\[\]]', re.DOTALL)
+
+
+def _member_starts(text: bytes) -> dict[str, int]:
+    """Find where the values of an object's members begin; the last of a name counts.
+
+    A reader of JSON would refuse some that the service takes, such as lone surrogates, and hold
+    all of it in memory.
+    """
+    starts: dict[str, int] = {}
+    depth = 0
+    for match in _TOKEN.finditer(text):
+        name, colon = match.groups()
+        if name is None:
+            depth += 1 if match[0] in (b"{", b"[") else -1
+        elif colon and depth == 1:
+            starts[json.loads(name)] = match.end()
+    return starts
+
+
+def _inner(members: dict[str, object]) -> bytes:
+    """Write the members of an object without its braces."""
+    return json.dumps(members).encode()[1:-1]
+
+
+def _time_text(micros: int) -> str | None:
+    try:
+        return (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds")
+    except OverflowError:
+        # A clock beyond the calendar corrects nothing in any case.
+        return None
+
+
+def _query(sent_at_us: int | None) -> str:
+    milliseconds = 0 if sent_at_us is None else sent_at_us // 1000
+    known = _MIN_QUERY_MILLISECONDS <= milliseconds <= _MAX_QUERY_MILLISECONDS
+    return f"?sent_at={milliseconds}" if known else ""

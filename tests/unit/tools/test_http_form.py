@@ -1,0 +1,109 @@
+"""A record as a request that means the same."""
+
+import gzip
+import json
+
+import pytest
+
+from penstock.tools.http_form import http_form, with_members
+from support.log_records import RECEIVED_AT_US, FakeRecord
+
+HOUR_US = 3_600_000_000
+NOW_US = RECEIVED_AT_US + HOUR_US
+EVENT = {"event": "e", "distinct_id": "d"}
+
+
+def dumped(value):
+    return json.dumps(value).encode()
+
+
+def test_a_plain_record_goes_as_it_came():
+    form = http_form(FakeRecord(endpoint="i/v0/e", body=b" {} "), NOW_US)
+    assert (form.target, form.body) == ("i/v0/e", b" {} ")
+    assert form.headers == {"Content-Type": "application/json"}
+
+
+def test_coding_and_address_go_as_headers():
+    record = FakeRecord(body=b"\x1f\x8b", coding="gzip", client_address="203.0.113.9")
+    form = http_form(record, NOW_US)
+    assert form.body == b"\x1f\x8b"
+    assert form.headers["Content-Encoding"] == "gzip"
+    assert form.headers["X-Forwarded-For"] == "203.0.113.9"
+
+
+def test_a_clock_of_the_body_is_put_forward_by_the_age_of_the_record():
+    # Else every timestamp would be later by as much as the record is old.
+    body = dumped({"batch": [EVENT], "sent_at": "2025-12-31T23:59:50Z"})
+    record = FakeRecord(body=body, sent_at_us=RECEIVED_AT_US - 10_000_000)
+    form = http_form(record, NOW_US)
+    sent = json.loads(form.body)
+    assert sent == {"batch": [EVENT], "sent_at": "2026-01-01T00:59:50.000000+00:00"}
+    assert form.target == "batch"
+
+
+@pytest.mark.parametrize("body", [dumped([EVENT]), dumped(EVENT)])
+def test_a_clock_of_the_query_is_put_forward_in_the_query(body):
+    record = FakeRecord(endpoint="e", body=body, sent_at_us=RECEIVED_AT_US)
+    form = http_form(record, NOW_US)
+    assert (form.target, form.body) == (f"e?sent_at={NOW_US // 1000}", body)
+
+
+def test_a_clock_outside_of_any_calendar_is_left_out():
+    record = FakeRecord(body=dumped([EVENT]), sent_at_us=1 << 62)
+    assert http_form(record, NOW_US).target == "batch"
+
+
+def test_a_compressed_body_that_is_changed_is_compressed_again():
+    text = dumped({"batch": [EVENT]})
+    record = FakeRecord(body=b"zstd", decoded=text, coding="zstd", sent_at_us=RECEIVED_AT_US)
+    form = http_form(record, NOW_US)
+    assert form.headers["Content-Encoding"] == "gzip"
+    assert json.loads(gzip.decompress(form.body))["batch"] == [EVENT]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        dumped([EVENT]),
+        dumped(EVENT),
+        dumped({"batch": [EVENT]}),
+        b"\xef\xbb\xbf " + dumped([EVENT]) + b"\n",
+    ],
+)
+def test_a_token_beside_the_body_is_put_into_it(body):
+    grpc = "penstock.v1.IngestService/Append"
+    form = http_form(FakeRecord(endpoint=grpc, body=body, request_token="phc_a"), NOW_US)
+    assert form.target == "batch"
+    assert json.loads(form.body) == {"batch": [EVENT], "api_key": "phc_a"}
+
+
+def test_a_single_event_keeps_its_import_flag():
+    text = dumped(EVENT | {"historical_migration": True})
+    sent = json.loads(with_members(text, "phc_a", None) or b"")
+    assert sent["historical_migration"] is True
+    assert sent["batch"] == [EVENT | {"historical_migration": True}]
+
+
+def test_text_of_events_is_not_written_anew():
+    event = b'{"event":"e","properties":{"n":1.50,"s":"\\ud800","big":' + b"9" * 5000 + b"}}"
+    changed = with_members(b'{"batch":[' + event + b"]}", "t", None)
+    assert changed == b'{"batch":[' + event + b'],"api_key": "t"}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"\\ud800":1,"b\\u0061tch":[1]}',
+        b'{"batch":1,"n":{"batch":{}},"batch" : [1]}',
+        b'{"x":"\\"}]\\\\","batch":[1]}',
+        b'{"x":' + b"[" * 127 + b"]" * 127 + b',"batch":[1]}',
+        b'{"x":"' + b"y" * 1_000_000 + b'","batch":[1]}',
+    ],
+)
+def test_a_batch_is_found_however_it_is_written(body):
+    assert with_members(body, "t", None) == body[:-1] + b',"api_key": "t"}'
+
+
+@pytest.mark.parametrize("body", [b'{"batch":{}}', b'{"x":{"batch":[1]}}', b'{"x":"batch"}'])
+def test_what_is_no_batch_is_one_event(body):
+    assert with_members(body, "t", None) == b'{"batch":[' + body + b'],"api_key": "t"}'
