@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Index;
 
-use crate::fields::{FieldTable, NO_FIELD};
+use crate::fields::FieldTable;
 use crate::json::{Members, Scanner, SyntaxError, Value};
+use crate::token::names_token;
 
 /// A field of an event outside of its `properties`.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ pub(crate) enum Root {
     Groups,
 }
 
-static ROOT_FIELDS: FieldTable = FieldTable::new(&[
+static ROOT_FIELDS: FieldTable<ROOT_COUNT> = FieldTable::new(&[
     (b"event", Root::Event as usize),
     (b"token", Root::Token as usize),
     (b"$token", Root::Token as usize),
@@ -56,9 +57,11 @@ pub(crate) enum Inner {
     DistinctId,
     Token,
     IgnoreSentAt,
+    /// `$elements`, which becomes a chain if there is none.
+    Elements,
 }
 
-static INNER_FIELDS: FieldTable = FieldTable::new(&[
+static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
     (b"$session_id", Inner::SessionId as usize),
     (b"$window_id", Inner::WindowId as usize),
     (b"$lib", Inner::Lib as usize),
@@ -73,10 +76,18 @@ static INNER_FIELDS: FieldTable = FieldTable::new(&[
     (b"distinct_id", Inner::DistinctId as usize),
     (b"token", Inner::Token as usize),
     (b"$ignore_sent_at", Inner::IgnoreSentAt as usize),
+    (ELEMENTS_KEY.as_bytes(), Inner::Elements as usize),
 ]);
 
+/// Autocapture's elements: taken out of the properties once there is a chain of them.
+pub(crate) const ELEMENTS_KEY: &str = "$elements";
+
+const ROOT_COUNT: usize = Root::Groups as usize + 1;
+const INNER_COUNT: usize = Inner::Elements as usize + 1;
+
 /// Places by field, and one that nobody reads for the keys that name none.
-type Places = [Value; NO_FIELD + 1];
+type RootPlaces = [Value; ROOT_COUNT + 1];
+type InnerPlaces = [Value; INNER_COUNT + 1];
 
 /// The places of an event's fields. Duplicate keys: the last one wins.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,8 +98,8 @@ pub(crate) struct RawEvent {
     pub(crate) too_deep: bool,
     /// Some string in it holds a lone surrogate escape.
     pub(crate) lone_surrogate: bool,
-    root: Places,
-    inner: Places,
+    root: RootPlaces,
+    inner: InnerPlaces,
 }
 
 /// Fields whose objects at the root of an event mean the same as inside `properties`.
@@ -151,13 +162,21 @@ impl RawEvent {
     ) -> Result<(), SyntaxError> {
         let field = find(&ROOT_FIELDS, scanner.text(), key);
         if field == Root::Properties as usize {
-            self.inner = Places::default();
+            self.inner = InnerPlaces::default();
             if scanner.peek() == b'{' {
                 self.root[field] = self.scan_properties(scanner, depth + 1)?;
                 return Ok(());
             }
         }
-        self.root[field] = scanner.value(depth)?;
+        let value = scanner.value(depth)?;
+        if field == Root::Token as usize {
+            // SDKs that know several spellings fill one of them: a blank one hides no other.
+            let text = scanner.text();
+            if names_token(text, self.root[field]) && !names_token(text, value) {
+                return Ok(());
+            }
+        }
+        self.root[field] = value;
         Ok(())
     }
 
@@ -178,7 +197,7 @@ impl RawEvent {
 /// The field that a key names.
 #[expect(clippy::inline_always, reason = "runs for each member of each event")]
 #[inline(always)]
-fn find(fields: &FieldTable, text: &[u8], key: Value) -> usize {
+fn find<const COUNT: usize>(fields: &FieldTable<COUNT>, text: &[u8], key: Value) -> usize {
     if key.escaped() {
         return fields.find(&escaped_key(text, key));
     }

@@ -7,19 +7,18 @@
 /// Slots of a table: so many that a dozen names find a multiplier without a collision at once.
 const SLOTS: usize = 64;
 
-/// The field that is given for a key that names none. Callers keep a place for it that nobody
-/// reads, so that storing needs no branch.
-pub(crate) const NO_FIELD: usize = 11;
-
 /// Keys and the fields that they name, several keys may name the same.
+///
+/// `NO_FIELD`, the number of fields, is given for a key that names none. Callers keep a place for it
+/// that nobody reads, so that storing needs no branch.
 #[derive(Debug)]
-pub(crate) struct FieldTable {
+pub(crate) struct FieldTable<const NO_FIELD: usize> {
     multiplier: u64,
     slots: [(&'static [u8], usize); SLOTS],
 }
 
-impl FieldTable {
-    /// Builds the table, at compile time. Fields are below [`NO_FIELD`]; names are not empty.
+impl<const NO_FIELD: usize> FieldTable<NO_FIELD> {
+    /// Builds the table, at compile time. Fields are below `NO_FIELD`; names are not empty.
     pub(crate) const fn new(names: &[(&'static [u8], usize)]) -> Self {
         let mut multiplier = 0x9e37_79b9_7f4a_7c15_u64;
         loop {
@@ -50,7 +49,7 @@ impl FieldTable {
         Some(slots)
     }
 
-    /// The field that `key` names, or [`NO_FIELD`].
+    /// The field that `key` names, or `NO_FIELD`.
     #[expect(clippy::inline_always, reason = "runs for each member of each event")]
     #[inline(always)]
     pub(crate) fn find(&self, key: &[u8]) -> usize {
@@ -75,7 +74,9 @@ const fn slot_of(key: &[u8], multiplier: u64) -> usize {
 mod tests {
     use super::*;
 
-    static TABLE: FieldTable = FieldTable::new(&[(b"one", 0), (b"two", 1), (b"uno", 0)]);
+    const NO_FIELD: usize = 2;
+
+    static TABLE: FieldTable<NO_FIELD> = FieldTable::new(&[(b"one", 0), (b"two", 1), (b"uno", 0)]);
 
     #[test]
     fn names_find_their_field_and_nothing_else_does() {

@@ -7,6 +7,7 @@
 
 mod coding;
 mod distinct_id;
+mod elements;
 mod envelope;
 mod event;
 mod fields;

@@ -1,14 +1,14 @@
 //! The few rewrites of `properties`; an event that needs none keeps its slice of the body.
 //!
-//! Root `$set`, `$set_once` and `$groups` are merged in key by key, the root winning, and lone
-//! surrogates become U+FFFD.
+//! Root `$set`, `$set_once` and `$groups` are merged in key by key, the root winning; `$elements`
+//! goes out once there is a chain of them; lone surrogates become U+FFFD.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use penstock_model::Text;
 
-use crate::event::{MERGED_FIELDS, RawEvent, Root};
+use crate::event::{ELEMENTS_KEY, MERGED_FIELDS, RawEvent, Root};
 use crate::json::{Members, Value, replace_lone_surrogates, slice};
 
 /// What the `properties` column gets.
@@ -21,7 +21,12 @@ pub(crate) struct Properties {
 /// The text of an event's properties: its own slice, or a rewritten one appended to `side`.
 ///
 /// `event[Root::Properties]` must be an object, null or absent.
-pub(crate) fn write(text: &str, event: &RawEvent, side: &mut String) -> Properties {
+pub(crate) fn write(
+    text: &str,
+    event: &RawEvent,
+    without_elements: bool,
+    side: &mut String,
+) -> Properties {
     let merged = MERGED_FIELDS.map(|(_, field)| {
         let value = event[field];
         if is_filled(text, value) {
@@ -30,8 +35,8 @@ pub(crate) fn write(text: &str, event: &RawEvent, side: &mut String) -> Properti
             Value::ABSENT
         }
     });
-    let unmerged = merged.iter().all(|value| value.is_absent());
-    if unmerged && !event.lone_surrogate && event[Root::Properties].is_object(text.as_bytes()) {
+    let unchanged = !without_elements && merged.iter().all(|value| value.is_absent());
+    if unchanged && !event.lone_surrogate && event[Root::Properties].is_object(text.as_bytes()) {
         let slice = Text::in_body(
             event[Root::Properties].start(),
             event[Root::Properties].end(),
@@ -43,7 +48,7 @@ pub(crate) fn write(text: &str, event: &RawEvent, side: &mut String) -> Properti
     }
     let start = side.len();
     let mut lone_surrogate_replaced = false;
-    if unmerged {
+    if unchanged {
         let own = if event[Root::Properties].is_object(text.as_bytes()) {
             slice(
                 text,
@@ -56,10 +61,10 @@ pub(crate) fn write(text: &str, event: &RawEvent, side: &mut String) -> Properti
         lone_surrogate_replaced = replace_lone_surrogates(own, side);
     } else if event.lone_surrogate {
         let mut whole = String::with_capacity(event.whole.len());
-        merge(text, event[Root::Properties], merged, &mut whole);
+        merge(text, event, merged, without_elements, &mut whole);
         lone_surrogate_replaced = replace_lone_surrogates(&whole, side);
     } else {
-        merge(text, event[Root::Properties], merged, side);
+        merge(text, event, merged, without_elements, side);
     }
     Properties {
         text: Text::in_side(start, side.len()),
@@ -73,13 +78,23 @@ fn is_filled(text: &str, value: Value) -> bool {
     value.is_object(text.as_bytes()) && Members::new(text.as_bytes(), value).next().is_some()
 }
 
-/// Appends `properties` with the objects of `merged` in it.
-fn merge(text: &str, properties: Value, merged: [Value; MERGED_FIELDS.len()], out: &mut String) {
+/// Appends the properties of `event` with the objects of `merged` in them.
+fn merge(
+    text: &str,
+    event: &RawEvent,
+    merged: [Value; MERGED_FIELDS.len()],
+    without_elements: bool,
+    out: &mut String,
+) {
+    let properties = event[Root::Properties];
     let mut inside = [Value::ABSENT; MERGED_FIELDS.len()];
     let mut members = MemberWriter::open(out);
     if properties.is_object(text.as_bytes()) {
         for (key, value) in Members::new(text.as_bytes(), properties) {
             let name = Members::key_text(text, key);
+            if without_elements && name == ELEMENTS_KEY {
+                continue;
+            }
             match MERGED_FIELDS
                 .iter()
                 .position(|(merged_key, _)| *merged_key == name)
@@ -167,11 +182,15 @@ mod tests {
     use crate::json::Scanner;
 
     fn properties_of(event: &str) -> (String, bool) {
+        written(event, false)
+    }
+
+    fn written(event: &str, without_elements: bool) -> (String, bool) {
         let mut scanner = Scanner::new(event.as_bytes(), 0, 128);
         let mut raw = RawEvent::default();
         raw.scan(&mut scanner, 0).unwrap();
         let mut side = String::new();
-        let properties = write(event, &raw, &mut side);
+        let properties = write(event, &raw, without_elements, &mut side);
         let batch = penstock_model::Batch {
             text: penstock_model::BatchText::Decoded(event.as_bytes().to_vec()),
             side,
@@ -244,6 +263,28 @@ mod tests {
         );
         let (text, replaced) = properties_of(r#"{"other":"\udc00","properties":{"b":1}}"#);
         assert_eq!((text.as_str(), replaced), (r#"{"b":1}"#, false));
+    }
+
+    #[test]
+    fn elements_go_out_with_all_their_duplicates() {
+        for (event, expected) in [
+            (
+                r#"{"properties":{ "$elements" : [{}], "a": [1, 2] }}"#,
+                r#"{"a":[1, 2]}"#,
+            ),
+            (r#"{"properties":{"$elements":1,"$elements":[]}}"#, "{}"),
+            (
+                r#"{"properties":{"\u0024elements":[],"b":1},"$set":{"x":1}}"#,
+                r#"{"b":1,"$set":{"x":1}}"#,
+            ),
+            (
+                r#"{"properties":{"$elements":["\ud800"],"$set":{"x":2}}}"#,
+                r#"{"$set":{"x":2}}"#,
+            ),
+        ] {
+            let expected = (expected.to_owned(), false);
+            assert_eq!(written(event, true), expected, "{event}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use penstock_model::{Batch, BatchText, Code, Payload, Refusal, RequestContext, Text};
+use penstock_model::{Batch, BatchText, Code, Endpoint, Payload, Refusal, RequestContext, Text};
 
 use crate::coding::Decompressors;
 use crate::envelope::{self, Shape};
@@ -103,8 +103,9 @@ fn decode_text(
         return Err(missing_payload());
     }
     let envelope = envelope::scan_document(bytes, start, &context.limits, raw_events)?;
-    let resolved = token::resolve(text, context.token.as_deref(), &envelope, raw_events)
-        .map_err(|refusal| unusable(refusal, bytes, envelope.shape, raw_events))?;
+    let resolved = token::resolve(text, context.token.as_deref(), &envelope, raw_events).map_err(
+        |refusal| unusable(refusal, bytes, context.endpoint, envelope.shape, raw_events),
+    )?;
     let sent_at_us = match envelope.shape {
         // An event's own `sent_at` is no clock of its request (`posthog-protocol.md` §3.6).
         Shape::Single => context.sent_at_us,
@@ -142,7 +143,13 @@ fn decode_text(
 }
 
 /// A document in which no token was found may not be a request at all: then it says that.
-fn unusable(refusal: Refusal, text: &[u8], shape: Shape, events: &[RawEvent]) -> Refusal {
+fn unusable(
+    refusal: Refusal,
+    text: &[u8],
+    endpoint: Endpoint,
+    shape: Shape,
+    events: &[RawEvent],
+) -> Refusal {
     if refusal.code != Code::MissingToken {
         return refusal;
     }
@@ -155,7 +162,9 @@ fn unusable(refusal: Refusal, text: &[u8], shape: Shape, events: &[RawEvent]) ->
     }
     let is_event =
         |event: &RawEvent| !event[Root::Event].is_absent() || !event[Root::DistinctId].is_absent();
-    if shape == Shape::Single && !events.iter().any(is_event) {
+    // On the engage endpoint an event needs no name, so that any object is one.
+    let needs_name = endpoint != Endpoint::Engage;
+    if needs_name && shape == Shape::Single && !events.iter().any(is_event) {
         return Refusal::new(
             Code::UnsupportedShape,
             "the object is neither an event nor a batch",

@@ -31,6 +31,22 @@ pub fn check_token(token: &str) -> Result<&str, Refusal> {
     Err(Refusal::new(Code::InvalidToken, reason))
 }
 
+/// Whether a value names a token at all: a string that is not blank.
+pub(crate) fn names_token(text: &[u8], value: Value) -> bool {
+    if !value.is_string(text) {
+        return false;
+    }
+    let literal = &text[value.start() + 1..value.end() - 1];
+    // Checked as UTF-8 with the body; the second look is at some bytes of the few that name tokens.
+    let literal = std::str::from_utf8(literal).unwrap_or_default();
+    if !value.escaped() {
+        return !literal.trim().is_empty();
+    }
+    let mut out = String::with_capacity(literal.len());
+    unescape(literal, false, &mut out);
+    !out.trim().is_empty()
+}
+
 /// The text of a string value; `None` for anything else.
 fn text_of(text: &str, value: Value) -> Option<String> {
     if !value.is_string(text.as_bytes()) {
@@ -77,7 +93,7 @@ pub(crate) struct Resolved {
 impl Resolved {
     /// Whether `event` names another token.
     pub(crate) fn conflicts_with(&self, text: &str, event: &RawEvent) -> bool {
-        if event[Root::Token].is_string(text.as_bytes()) || !self.by_event {
+        if !self.by_event || names_token(text.as_bytes(), event[Root::Token]) {
             return names_another(text, event, &self.token);
         }
         text_of(text, event[Inner::Token]).is_some_and(|own| differs(&own, &self.token))
@@ -114,7 +130,7 @@ pub(crate) fn resolve(
         let own = event[Root::Token];
         [
             own,
-            if own.is_string(text.as_bytes()) {
+            if names_token(text.as_bytes(), own) {
                 Value::ABSENT
             } else {
                 event[Inner::Token]

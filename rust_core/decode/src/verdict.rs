@@ -1,16 +1,15 @@
 //! Decides one event: reads out its texts, its time and its id, and says what is wrong with it.
 
 use penstock_model::{
-    Code, Endpoint, Event, Outcome, RequestContext, Text, Uuid, Warning, Warnings,
+    ClientIp, Code, Endpoint, Event, Outcome, RequestContext, Text, Uuid, Warning, Warnings,
 };
 
 use crate::distinct_id::{self, Changes, Id};
 use crate::event::{Inner, RawEvent, Root};
 use crate::json::{Replaced, Value, slice, unescape};
-use crate::properties;
 use crate::timestamps::{self, Claim, Clocks, Computed};
 use crate::token::Resolved;
-use crate::uuids;
+use crate::{elements, properties, uuids};
 
 /// The name of an event without one on the engage endpoint.
 const IDENTIFY: &str = "$identify";
@@ -60,14 +59,16 @@ impl Judge<'_> {
         note(uuid.is_err().then_some(Code::InvalidUuid));
 
         let (timestamp_us, client_timestamp) = self.timestamp(raw, &mut warnings);
-        let properties = if too_large || raw.too_deep || bad_properties {
-            Text::EMPTY
-        } else {
-            let properties = properties::write(self.text, raw, &mut self.side);
+        let readable = !(too_large || raw.too_deep || bad_properties);
+        let (elements_chain, without_elements) = self.elements_chain(raw, readable, &mut warnings);
+        let properties = if readable {
+            let properties = properties::write(self.text, raw, without_elements, &mut self.side);
             if properties.lone_surrogate_replaced {
                 warnings.add(Warning::LoneSurrogate);
             }
             properties.text
+        } else {
+            Text::EMPTY
         };
         let propertyless = match raw[Inner::ProcessPersonProfile].kind(bytes) {
             b'f' => true,
@@ -100,8 +101,8 @@ impl Judge<'_> {
             window_id: self.optional(raw[Inner::WindowId], true, &mut warnings),
             lib: self.optional(raw[Inner::Lib], false, &mut warnings),
             lib_version: self.optional(raw[Inner::LibVersion], false, &mut warnings),
-            elements_chain: self.optional(raw[Inner::ElementsChain], false, &mut warnings),
-            ip: self.optional(raw[Inner::Ip], false, &mut warnings),
+            elements_chain,
+            ip: self.ip(raw[Inner::Ip], &mut warnings),
             propertyless,
             warnings,
             raw: Text::in_body(raw.whole.start(), raw.whole.end()),
@@ -199,6 +200,42 @@ impl Judge<'_> {
             }
         };
         (time, sent)
+    }
+
+    /// The chain of an event's elements, and whether `$elements` goes out of its properties for it.
+    ///
+    /// A chain that the client made wins, as in PostHog's service; then its `$elements` say nothing
+    /// more.
+    fn elements_chain(
+        &mut self,
+        raw: &RawEvent,
+        readable: bool,
+        warnings: &mut Warnings,
+    ) -> (Option<Text>, bool) {
+        let own = self.optional(raw[Inner::ElementsChain], false, warnings);
+        if !readable || raw[Inner::Elements].kind(self.text.as_bytes()) != b'[' {
+            return (own, false);
+        }
+        if own.is_some_and(|chain| !chain.is_empty()) {
+            return (own, true);
+        }
+        let chain = elements::write_chain(self.text, raw[Inner::Elements], &mut self.side);
+        let Some(chain) = chain else {
+            return (own, false);
+        };
+        if chain.lone_surrogate_replaced {
+            warnings.add(Warning::LoneSurrogate);
+        }
+        (chain.text.or(own), true)
+    }
+
+    /// `$ip`: only where it is absent does the address of the request stand for it.
+    fn ip(&mut self, value: Value, warnings: &mut Warnings) -> ClientIp {
+        if value.is_absent() {
+            return ClientIp::Unsaid;
+        }
+        self.optional(value, false, warnings)
+            .map_or(ClientIp::Withheld, ClientIp::Given)
     }
 
     /// The text of a string field; `None` if it is absent or of another type.

@@ -197,6 +197,7 @@ fn what_is_written_anew_is_bounded_by_the_text() {
     let keys: Vec<_> = (0..50_000).map(|index| format!("\"k{index}\":1")).collect();
     let keys = keys.join(",");
     let lone = r"\ud800".repeat(100_000);
+    let elements = vec![r#"{"tag_name":"a","attr__class":"b c d"}"#; 20_000].join(",");
     for event in [
         format!(r#"{{"event":"{escaped}","distinct_id":"d","properties":{{"$lib":"{escaped}"}}}}"#),
         format!(r#"{{"event":"e","distinct_id":"d","properties":{{"x":"{lone}"}}}}"#),
@@ -205,6 +206,9 @@ fn what_is_written_anew_is_bounded_by_the_text() {
         ),
         format!(
             r#"{{"event":"e","distinct_id":"d","$set":{{{keys}}},"properties":{{"$set":{{{keys}}}}}}}"#
+        ),
+        format!(
+            r#"{{"event":"e","distinct_id":"d","properties":{{"$elements":[{elements}],"x":1}}}}"#
         ),
     ] {
         let len = event.len();

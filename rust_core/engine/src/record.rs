@@ -246,7 +246,7 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use penstock_model::{BatchText, Event, Payload, Text, Uuid, Warnings};
+    use penstock_model::{BatchText, ClientIp, Event, Payload, Text, Uuid, Warnings};
 
     use super::*;
 
@@ -265,7 +265,7 @@ mod tests {
             lib: None,
             lib_version: None,
             elements_chain: None,
-            ip: None,
+            ip: ClientIp::Unsaid,
             propertyless: false,
             warnings: Warnings::default(),
             raw: Text::EMPTY,

@@ -186,6 +186,18 @@ impl Warnings {
     }
 }
 
+/// What an event says of its client's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientIp {
+    /// Nothing: the address of the request stands for it.
+    #[default]
+    Unsaid,
+    /// That there is none to store: `$ip` is there, but is no text.
+    Withheld,
+    /// `properties.$ip`.
+    Given(Text),
+}
+
 /// One event of a request, decided once.
 ///
 /// For a rejected event the texts hold what could be read and are [`Text::EMPTY`] where nothing
@@ -211,8 +223,7 @@ pub struct Event {
     pub lib: Option<Text>,
     pub lib_version: Option<Text>,
     pub elements_chain: Option<Text>,
-    /// `properties.$ip`.
-    pub ip: Option<Text>,
+    pub ip: ClientIp,
     /// Anonymous: `$process_person_profile` is false.
     pub propertyless: bool,
     pub warnings: Warnings,

@@ -11,7 +11,7 @@ mod limits;
 mod payload;
 mod position;
 
-pub use batch::{Batch, BatchText, BatchView, Event, Text, Uuid, Warning, Warnings};
+pub use batch::{Batch, BatchText, BatchView, ClientIp, Event, Text, Uuid, Warning, Warnings};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use code::{Code, CodeScope, Outcome, Refusal};
 pub use context::{AckLevel, Coding, Endpoint, RequestContext};

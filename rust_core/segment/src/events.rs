@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::builder::{ListBuilder, StringBuilder, TimestampMicrosecondBuilder};
 use arrow_array::{ArrayRef, BooleanArray, Date32Array, Int32Array, Int64Array};
-use penstock_model::{BatchView, Event, Uuid};
+use penstock_model::{BatchView, ClientIp, Event, Uuid};
 
 use crate::calendar::{Day, in_range};
 use crate::columns::{RepeatedText, VariedText, times};
@@ -148,9 +148,11 @@ impl EventRows {
         bytes += self
             .elements_chain
             .push_option(option(event.elements_chain));
-        bytes += self
-            .ip
-            .push_option(option(event.ip).or(record.client_address.as_deref()));
+        bytes += self.ip.push_option(match event.ip {
+            ClientIp::Given(ip) => Some(text(ip)),
+            ClientIp::Withheld => None,
+            ClientIp::Unsaid => record.client_address.as_deref(),
+        });
         bytes += self.token.push(record.token);
         self.historical.push(meta.batch.historical);
         if event.warnings.is_empty() {

@@ -1,4 +1,4 @@
-//! The members of an object that the scanner has passed already.
+//! The members of an object, or the elements of an array, that the scanner has passed already.
 
 use std::borrow::Cow;
 
@@ -47,5 +47,36 @@ impl Iterator for Members<'_> {
         );
         self.more = more.unwrap_or(false);
         Some((key.ok()?, value.ok()?))
+    }
+}
+
+/// Goes over the elements of an array of checked text, in order.
+#[derive(Debug)]
+pub(crate) struct Elements<'a> {
+    scanner: Scanner<'a>,
+    more: bool,
+}
+
+impl<'a> Elements<'a> {
+    /// `array` must be the place of an array in `text`, and `text` must have been scanned.
+    pub(crate) fn new(text: &'a [u8], array: Value) -> Self {
+        let mut scanner = Scanner::new(text, array.start() + 1, u32::MAX);
+        let more = scanner.any(b']');
+        Self { scanner, more }
+    }
+}
+
+impl Iterator for Elements<'_> {
+    type Item = Value;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if !self.more {
+            return None;
+        }
+        let value = self.scanner.value(1);
+        let more = self.scanner.more(b']');
+        debug_assert!(value.is_ok() && more.is_ok(), "the text was scanned before");
+        self.more = more.unwrap_or(false);
+        value.ok()
     }
 }

@@ -11,7 +11,7 @@ mod specials;
 mod strings;
 mod value;
 
-pub(crate) use members::Members;
+pub(crate) use members::{Elements, Members};
 pub(crate) use scanner::Scanner;
 pub(crate) use strings::{Replaced, replace_lone_surrogates, slice, unescape};
 pub(crate) use value::Value;

@@ -12,7 +12,7 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 
-use penstock_model::{BatchView, Text};
+use penstock_model::{BatchView, ClientIp, Text};
 
 use super::random::Random;
 use super::*;
@@ -51,7 +51,10 @@ fn fields(event: &Event, view: BatchView<'_>, expected: &Fields) -> Fields {
         event.lib,
         event.lib_version,
         event.elements_chain,
-        event.ip,
+        match event.ip {
+            ClientIp::Given(ip) => Some(ip),
+            ClientIp::Unsaid | ClientIp::Withheld => None,
+        },
     ];
     Fields {
         outcome: event.outcome,

@@ -1,6 +1,6 @@
 //! What is read out of an event.
 
-use penstock_model::{BatchText, Text, Uuid};
+use penstock_model::{BatchText, ClientIp, Text, Uuid};
 
 use super::*;
 
@@ -97,7 +97,7 @@ fn fields_are_read_out_of_properties() {
     assert_eq!(get(event.lib), Some("web"));
     assert_eq!(get(event.lib_version), Some("1"));
     assert_eq!(get(event.elements_chain), Some("a:b"));
-    assert_eq!(get(event.ip), Some("1.2.3.4"));
+    assert!(matches!(event.ip, ClientIp::Given(ip) if view.get(ip) == "1.2.3.4"));
     assert!(event.propertyless);
     assert_eq!(warnings(&event), [Warning::NulReplaced]);
 }
@@ -117,9 +117,90 @@ fn fields_of_another_type_read_as_absent() {
         event.lib_version,
     ];
     assert_eq!(fields, [None; 4]);
-    assert_eq!([event.elements_chain, event.ip], [None; 2]);
+    assert_eq!(event.elements_chain, None);
+    assert_eq!(event.ip, ClientIp::Withheld);
     assert!(!event.propertyless);
     assert_eq!(warnings(&event), [Warning::InvalidProcessPersonProfile]);
+}
+
+#[test]
+fn only_an_absent_ip_leaves_the_requests_address_standing() {
+    for (properties, expected) in [
+        ("{}", ClientIp::Unsaid),
+        (r#"{"$ip":null}"#, ClientIp::Withheld),
+        (r#"{"$ip":false}"#, ClientIp::Withheld),
+        (r#"{"$ip":"1.1.1.1","$ip":null}"#, ClientIp::Withheld),
+    ] {
+        let (_, event) = one(&format!(
+            r#"{{"event":"e","distinct_id":"d","properties":{properties}}}"#
+        ));
+        assert_eq!(event.ip, expected, "{properties}");
+    }
+}
+
+/// The column and the properties of an event with these.
+fn chain_of(properties: &str) -> (Option<String>, String, Vec<Warning>) {
+    let (batch, event) = one(&format!(
+        r#"{{"event":"e","distinct_id":"d","properties":{properties}}}"#
+    ));
+    assert_eq!(event.outcome, Outcome::Accepted);
+    let view = batch.view();
+    (
+        event.elements_chain.map(|chain| view.get(chain).to_owned()),
+        view.get(event.properties).to_owned(),
+        warnings(&event),
+    )
+}
+
+#[test]
+fn elements_become_a_chain_and_leave_the_properties() {
+    let a = r#"a:nth-child="1"nth-of-type="2""#;
+    let element = r#"{"tag_name":"a","nth_child":1,"nth_of_type":2}"#;
+    for (properties, chain, stored) in [
+        (
+            format!(r#"{{"x": 1, "$elements":[{element}],"y":2}}"#),
+            Some(a),
+            r#"{"x":1,"y":2}"#,
+        ),
+        // The client's own chain wins and stays; an empty one is none.
+        (
+            format!(r#"{{"$elements":[{element}],"$elements_chain":"b:"}}"#),
+            Some("b:"),
+            r#"{"$elements_chain":"b:"}"#,
+        ),
+        (
+            format!(r#"{{"$elements":[{element}],"$elements_chain":""}}"#),
+            Some(a),
+            r#"{"$elements_chain":""}"#,
+        ),
+        ("{\"$elements\":[]}".to_owned(), None, "{}"),
+        // What is no list of elements is a property like any other.
+        (
+            r#"{"$elements": "a"}"#.to_owned(),
+            None,
+            r#"{"$elements": "a"}"#,
+        ),
+        (
+            r#"{"$elements": [1]}"#.to_owned(),
+            None,
+            r#"{"$elements": [1]}"#,
+        ),
+        (
+            r#"{"$set":{"$elements":[{}]}}"#.to_owned(),
+            None,
+            r#"{"$set":{"$elements":[{}]}}"#,
+        ),
+    ] {
+        let expected = (chain.map(str::to_owned), stored.to_owned(), Vec::new());
+        assert_eq!(chain_of(&properties), expected, "{properties}");
+    }
+    let properties = r#"{"a":"b","$elements":[{"tag_name":"\ud800"}]}"#;
+    let (chain, stored, warned) = chain_of(properties);
+    assert!(chain.is_some_and(|chain| chain.starts_with('\u{fffd}')));
+    assert_eq!(
+        (stored.as_str(), warned),
+        (r#"{"a":"b"}"#, vec![Warning::LoneSurrogate])
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use std::io::Read as _;
 
+use penstock_model::ClientIp;
 use serde_json::{Map, Value};
 
 use super::*;
@@ -77,6 +78,7 @@ fn expected_properties(item: &Value) -> Value {
         .and_then(Value::as_object)
         .unwrap_or(&empty);
     let mut properties = own.clone();
+    properties.remove("$elements");
     for key in ["$set", "$set_once", "$groups"] {
         let root = item.get(key).and_then(Value::as_object).unwrap_or(&empty);
         if root.is_empty() {
@@ -156,7 +158,13 @@ fn check(body: &[u8], context: &RequestContext, document: &Value, name: &str) ->
             ("$lib", event.lib),
             ("$lib_version", event.lib_version),
             ("$elements_chain", event.elements_chain),
-            ("$ip", event.ip),
+            (
+                "$ip",
+                match event.ip {
+                    ClientIp::Given(ip) => Some(ip),
+                    ClientIp::Unsaid | ClientIp::Withheld => None,
+                },
+            ),
         ] {
             let text = text.map(|text| view.get(text));
             assert_eq!(

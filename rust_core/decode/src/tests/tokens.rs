@@ -48,6 +48,12 @@ fn the_token_is_found_wherever_sdks_put_it() {
         // The first usable one counts.
         r#"[{"event":"e"},{"event":"e","token":""},{"event":"e","distinct_id":"d","token":"T"}]"#,
         r#"{"api_key":"","batch":[{"event":"e","distinct_id":"d","token":"T"}]}"#,
+        // A blank spelling hides no other, whichever comes first.
+        r#"{"api_key":null,"token":"T","batch":[{"event":"e","distinct_id":"d"}]}"#,
+        r#"{"token":"T","api_key":null,"batch":[{"event":"e","distinct_id":"d"}]}"#,
+        r#"{"token":"T","api_key":" \u0020","event":"e","distinct_id":"d"}"#,
+        r#"{"token":"T","api_key":7,"token":"","event":"e","distinct_id":"d"}"#,
+        r#"{"event":"e","distinct_id":"d","token":" ","properties":{"token":"T"}}"#,
     ] {
         assert_eq!(token_of(body), Ok("T".to_owned()), "{body}");
     }
@@ -59,8 +65,19 @@ fn without_a_usable_token_nothing_is_taken() {
         r#"{"batch":[{"event":"e","distinct_id":"d"}]}"#,
         r#"{"event":"e","distinct_id":"d","properties":{"token":7}}"#,
         r#"[{"event":"e","distinct_id":"d"}]"#,
+        r#"{"api_key":null,"token":7,"batch":[{"event":"e","distinct_id":"d"}]}"#,
     ] {
         assert_eq!(refused(body), Code::MissingToken, "{body}");
+    }
+    // An engage event needs no name, so that what lacks is the token.
+    let engage = RequestContext {
+        endpoint: Endpoint::Engage,
+        ..context()
+    };
+    for body in [r#"{"$distinct_id":"d","$set":{"a":1}}"#, "{}"] {
+        let refusal = decode_with(body, &engage).unwrap_err();
+        assert_eq!(refusal.code, Code::MissingToken, "{body}");
+        assert_eq!(refused(body), Code::UnsupportedShape, "{body}");
     }
     let body = r#"{"api_key":"phx_1","batch":[{"event":"e","distinct_id":"d"}]}"#;
     let expected = (Code::InvalidToken, "personal_api_key".to_owned());

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use parquet::file::metadata::RowGroupMetaData;
-use penstock_model::{Code, Endpoint, Outcome, Warning};
+use penstock_model::{ClientIp, Code, Endpoint, Outcome, Warning};
 use penstock_segment::{Codec, Layout, SegmentOptions, TableKind};
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ fn an_event_with_everything_reads_back_as_it_was_sent() {
     event.lib = lib;
     event.lib_version = lib_version;
     event.elements_chain = elements_chain;
-    event.ip = ip;
+    event.ip = ip.map_or(ClientIp::Unsaid, ClientIp::Given);
     event.propertyless = true;
     event.warnings.add(Warning::InvalidUtf8);
     event.warnings.add(Warning::DistinctIdTruncated);
@@ -109,6 +109,18 @@ fn an_event_with_the_least_has_nulls_and_the_client_address() {
     assert_eq!(rows[0]["ip"], "2001:db8::1");
     assert_eq!(rows[0]["person_mode"], "full");
     assert_eq!(rows[0]["historical"], false);
+}
+
+#[test]
+fn an_event_that_withholds_its_address_has_none() {
+    let mut bench = Bench::partitioned();
+    let mut maker = BatchMaker::new("phc_token");
+    maker.event(Outcome::Accepted, NOON_US).ip = ClientIp::Withheld;
+    let mut meta = record(1, "shop", &maker.0);
+    meta.client_address = Some("2001:db8::1".parse().unwrap());
+    bench.append(&meta).unwrap();
+    let files = bench.builder.finish().unwrap();
+    assert_eq!(bench.read(&files[0])[0]["ip"], Value::Null);
 }
 
 #[test]

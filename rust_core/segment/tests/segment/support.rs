@@ -13,8 +13,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaData;
 use penstock_disk::{Filesystem, RealFilesystem};
 use penstock_model::{
-    Batch, BatchText, Code, Endpoint, Event, LaneId, Outcome, Payload, Position, Text, Uuid,
-    Warnings,
+    Batch, BatchText, ClientIp, Code, Endpoint, Event, LaneId, Outcome, Payload, Position, Text,
+    Uuid, Warnings,
 };
 use penstock_segment::{
     CutBuilder, Layout, RecordMeta, SegmentError, SegmentFile, SegmentOptions, TableKind,
@@ -70,7 +70,7 @@ impl BatchMaker {
             lib: None,
             lib_version: None,
             elements_chain: None,
-            ip: None,
+            ip: ClientIp::Unsaid,
             propertyless: false,
             warnings: Warnings::default(),
             raw: self.text(r#"{"event":"$pageview"}"#),

@@ -4,7 +4,9 @@ use penstock_model::{Code, Endpoint, Outcome, Warning};
 use serde_json::value::RawValue;
 
 use super::oracle::{Element, Fields, Properties, Reader, Token, token_of};
-use super::raw::{Member, compact, is_null, kind, last, members_if_object, sorted, string};
+use super::raw::{
+    Member, compact, elements, is_null, kind, last, members, members_if_object, sorted, string,
+};
 
 /// Keys whose objects at an event's root are merged into its properties.
 const MERGED_KEYS: [&str; 3] = ["$set", "$set_once", "$groups"];
@@ -34,7 +36,8 @@ impl Reader<'_> {
         warn(Warning::InvalidUtf8, self.repaired);
 
         let too_large = element.whole.get().len() > self.context.limits.max_event_bytes as usize;
-        let names_another = match string(token_of(&element.members)) {
+        let own_token = string(token_of(&element.members)).filter(|own| !own.trim().is_empty());
+        let names_another = match own_token {
             Some(named) => names_other(&named, token),
             None => {
                 token.by_event
@@ -113,7 +116,7 @@ impl Reader<'_> {
             "$elements_chain",
             "$ip",
         ];
-        let texts = texts.map(|name| {
+        let mut texts = texts.map(|name| {
             let text = string(inner(name))?;
             warn(
                 Warning::LoneSurrogate,
@@ -128,6 +131,13 @@ impl Reader<'_> {
                 text
             })
         });
+        let readable = !(too_large || element.too_deep || bad_properties);
+        let (without_elements, is_lone) = if readable {
+            self.take_elements(&members_if_object(properties), &mut texts[4])
+        } else {
+            (false, false)
+        };
+        warn(Warning::LoneSurrogate, is_lone);
         let profile = kind(inner("$process_person_profile"));
         warn(
             Warning::InvalidProcessPersonProfile,
@@ -139,10 +149,10 @@ impl Reader<'_> {
             let is_lone = string(read).is_some() && self.holds_lone_surrogate(read.unwrap());
             warn(Warning::LoneSurrogate, is_lone);
         }
-        let (properties, is_lone) = if too_large || element.too_deep || bad_properties {
-            (Properties::Text(String::new()), false)
+        let (properties, is_lone) = if readable {
+            self.properties(&element.members, without_elements)
         } else {
-            self.properties(&element.members)
+            (Properties::Text(String::new()), false)
         };
         warn(Warning::LoneSurrogate, is_lone);
         warnings.sort_by_key(|warning| *warning as u8);
@@ -164,11 +174,37 @@ impl Reader<'_> {
         }
     }
 
+    /// Makes a chain of `$elements` if there is none. Tells whether they go out of the properties,
+    /// and whether a lone surrogate was read in them.
+    ///
+    /// What is generated has none of the members that a chain names.
+    fn take_elements(&self, inner: &[Member<'_>], chain: &mut Option<String>) -> (bool, bool) {
+        let list = last(inner, &["$elements"]).filter(|list| kind(Some(list)) == b'[');
+        let Some(list) = list else {
+            return (false, false);
+        };
+        if chain.as_ref().is_some_and(|chain| !chain.is_empty()) {
+            return (true, false);
+        }
+        let elements = elements(list);
+        let made = vec![r#":nth-child="0"nth-of-type="0""#; elements.len()].join(";");
+        let all_objects = elements.iter().all(|element| kind(Some(element)) == b'{');
+        if !all_objects || made.len() > list.get().len() * 2 + 64 {
+            return (false, false);
+        }
+        let mut keys = elements.iter().flat_map(|element| members(element));
+        let is_lone = keys.any(|member| self.holds_lone_surrogate(member.key));
+        if !elements.is_empty() {
+            *chain = Some(made);
+        }
+        (true, is_lone)
+    }
+
     /// What of an event goes into its properties, and whether lone surrogates were in that.
-    fn properties(&self, event: &[Member<'_>]) -> (Properties, bool) {
+    fn properties(&self, event: &[Member<'_>], without_elements: bool) -> (Properties, bool) {
         let own = last(event, &["properties"]).filter(|own| kind(Some(own)) == b'{');
         let roots = MERGED_KEYS.map(|key| (key, members_if_object(last(event, &[key]))));
-        if roots.iter().all(|(_, root)| root.is_empty()) {
+        if !without_elements && roots.iter().all(|(_, root)| root.is_empty()) {
             let text = own.map_or("{}", RawValue::get).to_owned();
             return (
                 Properties::Text(text),
@@ -191,9 +227,10 @@ impl Reader<'_> {
             let inside = inside.iter().filter(|member| !shadowed(&member.name));
             kept.extend(inside.chain(root).map(|member| (*key, member)));
         }
-        let others = own
-            .iter()
-            .filter(|member| !keys.contains(&member.name.as_str()));
+        let others = own.iter().filter(|member| {
+            let goes = without_elements && member.name == "$elements";
+            !goes && !keys.contains(&member.name.as_str())
+        });
         kept.extend(others.map(|member| ("", member)));
         let is_lone = kept.iter().any(|(_, member)| {
             self.holds_lone_surrogate(member.key) || self.holds_lone_surrogate(member.value)

@@ -4,7 +4,7 @@
 //! means. What it can't know stands here once more, straight from the protocol: which value is
 //! which field of an event, and which events are taken.
 
-use penstock_model::{Code, Outcome, RequestContext, Warning};
+use penstock_model::{Code, Endpoint, Outcome, RequestContext, Warning};
 use serde_json::value::RawValue;
 
 use super::raw::{
@@ -48,7 +48,18 @@ pub(super) enum Properties {
 }
 
 pub(super) fn token_of<'a>(object: &[Member<'a>]) -> Option<&'a RawValue> {
-    last(object, &["token", "$token", "api_key"])
+    const NAMES: [&str; 3] = ["token", "$token", "api_key"];
+    let named = |member: &&Member<'_>| {
+        NAMES.contains(&member.name.as_str()) && is_named(string(Some(member.value)).as_ref())
+    };
+    match object.iter().rfind(named) {
+        Some(member) => Some(member.value),
+        None => last(object, &NAMES),
+    }
+}
+
+pub(super) fn is_named(token: Option<&String>) -> bool {
+    token.is_some_and(|token| !token.trim().is_empty())
 }
 
 /// Reads a body that is not compressed.
@@ -180,12 +191,17 @@ impl<'a> Reader<'a> {
                 Ok(token)
             };
         }
-        let of_events = elements.iter().filter_map(|element| {
-            let properties = || members_if_object(last(&element.members, &["properties"]));
-            string(token_of(&element.members))
-                .or_else(|| string(last(&properties(), &["token"])))
-                .map(|token| (token, true))
+        let of_events = elements.iter().flat_map(|element| {
+            let properties = members_if_object(last(&element.members, &["properties"]));
+            let own = string(token_of(&element.members));
+            let inner = if is_named(own.as_ref()) {
+                None
+            } else {
+                string(last(&properties, &["token"]))
+            };
+            [own, inner].map(|token| token.map(|token| (token, true)))
         });
+        let of_events = of_events.flatten();
         let named = string(batch_token)
             .map(|token| (token, false))
             .into_iter()
@@ -203,7 +219,8 @@ impl<'a> Reader<'a> {
         let no_object = elements
             .iter()
             .all(|element| kind(Some(element.whole)) != b'{');
-        let not_an_event = last(&elements[0].members, &["event", "distinct_id"]).is_none();
+        let not_an_event = last(&elements[0].members, &["event", "distinct_id"]).is_none()
+            && self.context.endpoint != Endpoint::Engage;
         Err(if !named.is_empty() {
             Code::InvalidToken
         } else if no_object && elements.iter().any(|element| element.too_deep) {

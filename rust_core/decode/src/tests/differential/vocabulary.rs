@@ -63,12 +63,13 @@ pub(super) const KEYS: [&str; 16] = [
     "",
 ];
 
-pub(super) const INNER_KEYS: [&str; 17] = [
+pub(super) const INNER_KEYS: [&str; 18] = [
     "$session_id",
     "$window_id",
     "$lib",
     "$lib_version",
     "$elements_chain",
+    "$elements",
     "$ip",
     "token",
     "$process_person_profile",
