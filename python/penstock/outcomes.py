@@ -71,6 +71,10 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "wal_full": _LATER,
     "table_timeout": Outcome(503, "DEADLINE_EXCEEDED", retryable=True),
     "internal_error": INTERNAL,
+    "invalid_deflate": _INVALID,
+    "invalid_brotli": _INVALID,
+    "invalid_base64": _INVALID,
+    "invalid_lz64": _INVALID,
 }
 
 PUBLIC_TEXTS_USED_HERE: Final[dict[str, str]] = {

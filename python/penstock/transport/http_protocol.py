@@ -6,6 +6,7 @@ for their turn in `HttpConnection`.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
 
 _log = logger("http")
 
-# Bodies that start so are read whatever their headers say: gzip and zstd.
-_MAGIC: Final = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd")
+# Bodies that start so are read whatever their headers say: gzip, zstd, and JSON.
+_READABLE: Final = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"{", b"[")
+# White space and a byte order mark may stand before JSON; so much of a body is looked at.
+_HEAD_BYTES: Final = 64
 
 _BAD_REQUEST: Final = Verdict(400, b"failed to parse request: not HTTP/1.1")
 _URL_TOO_LONG: Final = Verdict(414, b"URL is too long")
@@ -241,7 +244,7 @@ class HttpProtocol(HttpConnection):
             sent_at_us = self._query.sent_at_us
             request.beacon = self._query.beacon
         if coding == CODING_UNSUPPORTED:
-            if not body.startswith(_MAGIC):
+            if not body[:_HEAD_BYTES].removeprefix(BOM_UTF8).lstrip().startswith(_READABLE):
                 self._reading = None
                 request.finish(refused_here("unsupported_coding"))
                 return

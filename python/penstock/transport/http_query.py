@@ -12,6 +12,10 @@ CODING_UNSPECIFIED: Final = 0
 CODING_IDENTITY: Final = 1
 CODING_GZIP: Final = 2
 CODING_ZSTD: Final = 3
+CODING_DEFLATE: Final = 4
+CODING_BROTLI: Final = 5
+CODING_BASE64: Final = 6
+CODING_LZ64: Final = 7
 CODING_UNSUPPORTED: Final = -1
 
 _CODINGS: Final = {
@@ -20,8 +24,20 @@ _CODINGS: Final = {
     b"gzip": CODING_GZIP,
     b"x-gzip": CODING_GZIP,
     b"zstd": CODING_ZSTD,
+    b"deflate": CODING_DEFLATE,
+    b"br": CODING_BROTLI,
 }
-_QUERY_CODINGS: Final = {b"gzip": CODING_GZIP, b"gzip-js": CODING_GZIP}
+_QUERY_CODINGS: Final = {
+    b"gzip": CODING_GZIP,
+    b"gzip-js": CODING_GZIP,
+    b"base64": CODING_BASE64,
+    b"b64": CODING_BASE64,
+    b"lz64": CODING_LZ64,
+    b"lz-string": CODING_LZ64,
+    b"zstd": CODING_ZSTD,
+    b"deflate": CODING_DEFLATE,
+    b"br": CODING_BROTLI,
+}
 _WANTED: Final = frozenset({b"compression", b"sent_at", b"_", b"beacon"})
 
 # A number of 12 digits or more is milliseconds, as it has been since 2001; fewer are seconds.

@@ -1,6 +1,6 @@
 //! Untrusted bytes to a checked batch: pure functions, no I/O, no clock, no settings.
 //!
-//! A request is decoded in steps: content coding (`coding`), UTF-8 (`utf8`), one pass over the JSON
+//! A request is decoded in steps: forms and content codings (`coding`), UTF-8 (`utf8`), one pass over the JSON
 //! that notes where each event's fields lie (`json`, `envelope`, `event`), and one look at each
 //! event that decides its outcome (`token`, `verdict`). The same payload and context always give the
 //! same [`penstock_model::Batch`], so a replay stores what the first decode promised.

@@ -61,6 +61,7 @@ pub fn decode_append_request(message: &[u8]) -> Result<AppendMessage, Refusal> {
                 let number = reader.varint()?;
                 request.coding = u8::try_from(number)
                     .ok()
+                    .filter(|number| *number <= Coding::Zstd as u8)
                     .and_then(Coding::from_number)
                     .ok_or_else(|| Refusal::new(Code::UnsupportedCoding, "unknown number"))?;
             }

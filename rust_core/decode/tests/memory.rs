@@ -12,6 +12,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use penstock_decode::{DECODER_VERSION, Workspace, decode_request};
 use penstock_model::{Code, Coding, DecodeLimits, Endpoint, Payload, RequestContext};
 
@@ -49,11 +51,15 @@ const EVENT_BYTES: usize = 450;
 
 /// Decodes and gives the most bytes that were held during it, above those held before.
 fn most_held(body: Vec<u8>, limits: DecodeLimits) -> (usize, Option<Code>) {
+    most_held_of(body, Coding::Unspecified, limits)
+}
+
+fn most_held_of(body: Vec<u8>, coding: Coding, limits: DecodeLimits) -> (usize, Option<Code>) {
     let context = RequestContext {
         decoder_version: DECODER_VERSION,
         limits,
         endpoint: Endpoint::Batch,
-        coding: Coding::Unspecified,
+        coding,
         received_at_us: 1_767_225_600_000_000,
         client_address: None,
         sent_at_us: None,
@@ -139,6 +145,44 @@ fn a_bomb_costs_less_than_the_limit_twice_whatever_it_claims() {
             assert!(most < MAX_BYTES * 2, "{most} bytes");
         }
     }
+}
+
+#[test]
+fn codings_of_text_cost_what_they_stand_for() {
+    let text = text_of(MAX_BYTES / 4 * 3 - 16);
+    let base64 = BASE64_STANDARD.encode(&text);
+    let broken = base64
+        .as_bytes()
+        .chunks(76)
+        .collect::<Vec<_>>()
+        .join(&b'\n');
+    let form = format!("data={base64}").into_bytes();
+    // The decoded text; with line breaks also the letters without them; of a form its data.
+    for (body, bytes) in [
+        (base64.clone().into_bytes(), MAX_BYTES),
+        (broken, MAX_BYTES * 2),
+        (form, MAX_BYTES * 2),
+    ] {
+        let limits = DecodeLimits {
+            max_decompressed_bytes: u32::try_from(body.len()).unwrap(),
+            ..DecodeLimits::DEFAULT
+        };
+        let (most, code) = most_held(body, limits);
+        assert_eq!(code, None);
+        assert!(most < bytes, "{most} bytes");
+    }
+}
+
+/// 32 MiB of zeros, by the brotli of Node.
+const BROTLI_BOMB: &str =
+    "y///P/gnAOKxQCD3/o///3/wTwDEYRGA7v0f////4J8AiMMCAN37v/z//8M/ARCHBQC6938=";
+
+#[test]
+fn a_bomb_of_brotli_costs_its_window_more() {
+    let bomb = BASE64_STANDARD.decode(BROTLI_BOMB).unwrap();
+    let (most, code) = most_held_of(bomb, Coding::Brotli, small_limits());
+    assert_eq!(code, Some(Code::DecompressedTooLarge));
+    assert!(most < MAX_BYTES * 2 + (17 << 20), "{most} bytes");
 }
 
 #[test]

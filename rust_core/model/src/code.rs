@@ -95,6 +95,12 @@ codes! {
     TableTimeout, "table_timeout", Overload, "on disk, not yet in the table";
     // A bug of ours; whatever it was, nothing of the request was stored.
     InternalError, "internal_error", Request, "internal error";
+    // A whole request, final; behind the others since numbers are append only.
+    InvalidDeflate, "invalid_deflate", Request,
+        "failed to decode request: invalid DEFLATE data";
+    InvalidBrotli, "invalid_brotli", Request, "failed to decode request: invalid BROTLI data";
+    InvalidBase64, "invalid_base64", Request, "failed to decode request: invalid BASE64 data";
+    InvalidLz64, "invalid_lz64", Request, "failed to decode request: invalid LZ64 data";
 }
 
 impl Code {

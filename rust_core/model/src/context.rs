@@ -72,7 +72,10 @@ impl Endpoint {
     }
 }
 
-/// What a request says its content coding is. Magic bytes win over it.
+/// What a request says its content coding is. What the bytes are wins over it.
+///
+/// The numbers are stored in log records and never change. Those up to [`Coding::Zstd`] are also the
+/// numbers of the gRPC enum, which has no others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Coding {
@@ -82,17 +85,28 @@ pub enum Coding {
     Identity = 1,
     Gzip = 2,
     Zstd = 3,
+    /// zlib's wrapping, or none.
+    Deflate = 4,
+    Brotli = 5,
+    Base64 = 6,
+    /// LZ-String in base64.
+    Lz64 = 7,
 }
 
 impl Coding {
+    pub const ALL: [Self; 8] = [
+        Self::Unspecified,
+        Self::Identity,
+        Self::Gzip,
+        Self::Zstd,
+        Self::Deflate,
+        Self::Brotli,
+        Self::Base64,
+        Self::Lz64,
+    ];
+
     pub fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Unspecified),
-            1 => Some(Self::Identity),
-            2 => Some(Self::Gzip),
-            3 => Some(Self::Zstd),
-            _ => None,
-        }
+        Self::ALL.get(usize::from(number)).copied()
     }
 }
 

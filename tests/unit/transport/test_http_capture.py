@@ -2,7 +2,15 @@
 
 import pytest
 
-from penstock.transport.http_query import CODING_GZIP, CODING_UNSPECIFIED, CODING_ZSTD
+from penstock.transport.http_query import (
+    CODING_BASE64,
+    CODING_BROTLI,
+    CODING_DEFLATE,
+    CODING_GZIP,
+    CODING_LZ64,
+    CODING_UNSPECIFIED,
+    CODING_ZSTD,
+)
 from support.fake_core import ENDPOINTS, FakeCore, FakeRefusal, FakeResult
 from unit.transport.harness import Connection, parse_answers, post
 
@@ -116,7 +124,14 @@ def test_shutting_down_closes_the_connection_after_the_answer():
         ("/e", ("CONTENT-ENCODING: zstd",), CODING_ZSTD),
         ("/e?compression=gzip-js", (), CODING_GZIP),
         ("/e?compression=GZIP", ("Content-Encoding: br",), CODING_GZIP),
-        ("/e?compression=lz64", (), CODING_UNSPECIFIED),
+        ("/e", ("Content-Encoding: deflate",), CODING_DEFLATE),
+        ("/e", ("Content-Encoding: BR",), CODING_BROTLI),
+        ("/e?compression=lz64", (), CODING_LZ64),
+        ("/e?compression=LZ-String", (), CODING_LZ64),
+        ("/e?compression=base64", (), CODING_BASE64),
+        ("/e?compression=b64", (), CODING_BASE64),
+        ("/e?compression=rot13", (), CODING_UNSPECIFIED),
+        ("/e?compression=rot13", ("Content-Encoding: gzip",), CODING_GZIP),
     ],
 )
 def test_coding_hint_is_read_from_query_then_header(path, headers, coding):
@@ -127,17 +142,19 @@ def test_coding_hint_is_read_from_query_then_header(path, headers, coding):
 
 def test_unsupported_coding_is_refused_in_the_protocols_words():
     connection = Connection()
-    connection.send(post(headers=("Content-Encoding: br",)))
+    connection.send(post(body=b"#", headers=("Content-Encoding: compress",)))
     status, _, body = connection.answer()
     assert (status, body) == (400, b"failed to decode request: unsupported content encoding")
     assert connection.core.submitted == []
     assert not connection.transport.closed
 
 
-@pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"])
-def test_magic_wins_over_an_unsupported_coding(magic):
+@pytest.mark.parametrize(
+    "start", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"{", b" \n[", b"\xef\xbb\xbf{"]
+)
+def test_what_a_body_is_wins_over_an_unsupported_coding(start):
     connection = Connection()
-    connection.send(post(body=magic, headers=("Content-Encoding: br",)))
+    connection.send(post(body=start, headers=("Content-Encoding: utf-8",)))
     assert connection.core.submitted[0].coding == CODING_UNSPECIFIED
 
 

@@ -117,7 +117,7 @@ def test_cors_is_on_every_answer_of_the_core(result, status):
         (post("/nowhere", headers=(f"Origin: {ORIGIN}",)), 404),
         (f"GET /e HTTP/1.1\r\nOrigin: {ORIGIN}\r\n\r\n".encode(), 405),
         (post(body=b"x" * 101, headers=(f"Origin: {ORIGIN}",)), 413),
-        (post(headers=(f"origin: {ORIGIN}", "Content-Encoding: br")), 400),
+        (post(body=b"#", headers=(f"origin: {ORIGIN}", "Content-Encoding: no")), 400),
         (post(headers=(f"Origin: {ORIGIN}", "Expect: gold")), 417),
         (f"GET / HTTP/1.1\r\nOrigin: {ORIGIN}\r\n\r\n".encode(), 200),
     ],

@@ -20,16 +20,9 @@ fn with_hint(coding: Coding) -> RequestContext {
     }
 }
 
-const HINTS: [Coding; 4] = [
-    Coding::Unspecified,
-    Coding::Identity,
-    Coding::Gzip,
-    Coding::Zstd,
-];
-
 #[test]
 fn what_the_bytes_are_wins_over_what_is_said_of_them() {
-    for hint in HINTS {
+    for hint in Coding::ALL {
         for bytes in [
             gzip(body().as_bytes()),
             zstd(body().as_bytes()),
@@ -195,6 +188,13 @@ fn admission_counts_what_a_body_becomes() {
         text.len()
     );
     // A claim beyond what deflate can do or the limit allows is not believed.
+    let guess = |coding| expected(b"\x8b\x02", coding);
+    assert_eq!([guess(Coding::Brotli), guess(Coding::Deflate)], [32; 2]);
+    assert_eq!(expected(text.as_bytes(), Coding::Brotli), text.len());
+    assert_eq!(expected(b"N4IghgDg", Coding::Lz64), 8 * 16);
+    // What stands in letters is smaller than they, and held beside them.
+    assert_eq!(expected(b"data=e30=", Coding::Unspecified), 4);
+    assert_eq!(expected(b"e30=e30=", Coding::Unspecified), 6);
     let lie = [gzip(b"x"), vec![0xff; 4]].concat();
     assert_eq!(expected(&lie, Coding::Gzip), lie.len() * 1_032);
     let tight = DecodeLimits {

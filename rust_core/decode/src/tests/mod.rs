@@ -1,9 +1,11 @@
 //! Tests of whole requests: payload and context in, batch out.
 
 mod codings;
+mod compressions;
 mod differential;
 mod fields;
 mod hostile;
+mod matrix;
 mod messages;
 mod random;
 mod recorded;
