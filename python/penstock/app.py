@@ -164,7 +164,12 @@ class App:
         core.start(committed)
         committer.start()
         self._committer = committer
-        self._http = capture_front(engine, HttpLimits.of(settings), self._parts.endpoints())
+        self._http = capture_front(
+            engine,
+            HttpLimits.of(settings),
+            self._parts.endpoints(),
+            prefixes=settings.prefix,
+        )
         self._grpc = self._parts.grpc(engine, settings)
         pages = AdminPages(engine, self._http, self._grpc, committer)
         pages.addresses = self.addresses

@@ -12,7 +12,7 @@ from typing import Final
 
 from penstock import __version__
 from penstock.cli_output import FORMATS, write_rows
-from penstock.config import Settings, specs, value_text
+from penstock.config import Kind, Settings, specs, value_text
 from penstock.config_loading import check_ready_file, load_settings
 from penstock.errors import ConfigError, DataDirectoryError, PenstockError
 from penstock.logs import configure, logger
@@ -97,14 +97,20 @@ def _add_setting_flags(parser: argparse.ArgumentParser, only: Sequence[str] | No
         if only is None or name in only:
             parser.add_argument(
                 f"--{name.replace('_', '-')}",
+                action="append" if spec.kind is Kind.PATHS else "store",
                 metavar=spec.kind.value.upper(),
                 help=spec.reason.replace("%", "%%"),
             )
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    given = {name: getattr(options, name, None) for name in specs()}
     return load_settings(
-        flags={name: getattr(options, name, None) for name in specs()},
+        # What was repeated is one list, as the environment would have it.
+        flags={
+            name: ",".join(value) if isinstance(value, list) else value
+            for name, value in given.items()
+        },
         environment=os.environ,
         config_path=Path(options.config) if options.config else None,
     )

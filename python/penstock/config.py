@@ -29,6 +29,7 @@ class Kind(StrEnum):
     CHOICE = "choice"
     CHOICES = "choices"
     PROJECTS = "projects"
+    PATHS = "paths"
 
 
 class Spec(NamedTuple):
@@ -85,6 +86,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin: Annotated[
         str, Spec(Kind.ADDRESS, "Health and metrics, apart so that it need not be public.")
     ] = "127.0.0.1:8002"
+    prefix: Annotated[
+        tuple[str, ...],
+        Spec(
+            Kind.PATHS,
+            "Paths under which every HTTP route is found as well, for proxies that keep theirs. "
+            "The flag may be repeated.",
+        ),
+    ] = ()
     ready_file: Annotated[
         Path | None,
         Spec(Kind.PATH, "JSON with the real addresses, written once all listeners are up."),
@@ -346,6 +355,7 @@ _FRONT_ONLY: Final = frozenset(
         "http",
         "grpc",
         "admin",
+        "prefix",
         "ready_file",
         "projects",
         "max_connections",

@@ -109,6 +109,8 @@ def _convert(name: str, spec: Spec, value: object) -> object:
         return _projects(value)
     if spec.kind is Kind.CHOICES:
         return _choices(spec, value)
+    if spec.kind is Kind.PATHS:
+        return _prefixes(value)
     if spec.kind in {Kind.BYTES, Kind.COUNT, Kind.SECONDS}:
         return _number(name, spec, value)
     if not isinstance(value, str):
@@ -162,6 +164,27 @@ def _choices(spec: Spec, value: object) -> tuple[str, ...]:
     if not all(part in spec.choices for part in parts):
         raise ValueError(f"must be a list of {', '.join(spec.choices)}")
     return tuple(choice for choice in spec.choices if choice in parts)
+
+
+# Every route stands in a table once for each, and looking one up costs nothing; a service behind
+# more proxies than these is not known.
+MAX_PREFIXES: Final = 16
+MAX_PREFIX_BYTES: Final = 200
+_PREFIX: Final = re.compile(r"(?:/[\w.~!$&'()*+;=:@%-]+)+", re.ASCII)
+
+
+def _prefixes(value: object) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("must be a path such as /ingest, or a list of them")
+    # The slash at the end is how some write it, and says nothing.
+    prefixes = tuple(dict.fromkeys(part.strip().rstrip("/") for part in parts))
+    for prefix in prefixes:
+        if not _PREFIX.fullmatch(prefix) or len(prefix) > MAX_PREFIX_BYTES:
+            raise ValueError(f"must be a path of at most {MAX_PREFIX_BYTES} bytes such as /ingest")
+    if len(prefixes) > MAX_PREFIXES:
+        raise ValueError(f"must be at most {MAX_PREFIXES} paths")
+    return prefixes
 
 
 # File systems take 255 bytes, of which `project=` takes 8.

@@ -1,9 +1,12 @@
 """The HTTP front of a real server, with the real core behind it."""
 
+import base64
 import gzip
 import json
 import socket
 import uuid
+import zlib
+from urllib.parse import quote
 
 import pytest
 
@@ -36,7 +39,9 @@ def post(body, target="/batch/", *headers):
     )
 
 
-@pytest.mark.parametrize("path", ["/batch", "/e/", "/i/v0/e", "/capture/", "/track", "/engage/"])
+@pytest.mark.parametrize(
+    "path", ["/batch", "/e/", "/i/v0/e", "/capture/", "/track", "/engage/", "/i/v0/ai/batch"]
+)
 def test_an_event_is_stored_and_found_at_once(running_server, path):
     name = f"by {path} {uuid.uuid4()}"
     response = running_server.post_json(path, {"api_key": "phc_http", **event(name)})
@@ -52,6 +57,81 @@ def test_an_event_is_stored_and_found_at_once(running_server, path):
 def test_gzip_is_read_with_or_without_a_hint(running_server, target, headers):
     body = gzip.compress(batch(event()))
     assert running_server.request("POST", target, body=body, headers=headers).status == 200
+
+
+PERCENT_BASE64 = quote(base64.b64encode(batch(event())), safe="")
+# `[{"api_key":"phc_http","event":"seen","distinct_id":"ada"}]`, by lz-string 1.5.0 and by Node.
+LZ64 = "NobwRAhgDglg+gawKYE8wC4xQBYGM7YAuhUYANGEgG5IB2hGYAzkneWACYxOEy26E4MDowgcIYAL4BdIA==="
+BROTLI = base64.b64decode(
+    "GzoAoIzUYs0Z7gS1udSvVhmPzIGyYrCMpQ5LH0zkRDygFuJVnxzP6raPd+meBzq3cqYJDghu4jBQFQCF8wI="
+)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/e/", "/i/v0/e/", "/batch/", "/capture/", "/track/", "/engage/"])
+@pytest.mark.parametrize(
+    ("query", "body", "headers"),
+    [
+        ("", base64.b64encode(batch(event())), []),
+        ("?compression=base64", base64.b64encode(batch(event())), []),
+        ("", f"data={quote(batch(event()))}".encode(), []),
+        ("", f"data={PERCENT_BASE64}&compression=base64".encode(), []),
+        ("?compression=base64", f"data={PERCENT_BASE64}".encode(), []),
+        ("?compression=lz64", f"data={quote(LZ64, safe='')}".encode(), []),
+        ("", gzip.compress(b"") + gzip.compress(batch(event())), []),
+        ("", zlib.compress(batch(event())), [("Content-Encoding", "deflate")]),
+        ("", zlib.compress(batch(event()), wbits=-15), [("Content-Encoding", "deflate")]),
+        ("", BROTLI, [("Content-Encoding", "br")]),
+        ("", batch(event()), [("Content-Encoding", "br")]),
+        (f"?data={quote(batch(event()))}", b"", []),
+        (f"?data={PERCENT_BASE64}", b"", []),
+        (f"?ip=1&_=1&ver=1.2&data={PERCENT_BASE64}&compression=base64", b"", []),
+        (f"?data={quote(LZ64, safe='')}&compression=lz64", b"", []),
+        (f"?data={PERCENT_BASE64}", b"not looked at", []),
+    ],
+)
+def test_every_coding_is_read_on_every_path(running_server, method, path, query, body, headers):
+    form = ("Content-Type", "application/x-www-form-urlencoded")
+    response = running_server.request(method, path + query, body=body, headers=[form, *headers])
+    assert (response.status, response.body) == (200, OK)
+
+
+def test_an_event_of_a_query_is_stored_and_found(running_server):
+    name = f"by query {uuid.uuid4()}"
+    data = quote(base64.b64encode(batch(event(name))), safe="")
+    response = running_server.request("GET", f"/e/?data={data}&beacon=1")
+    assert (response.status, response.body) == (204, b"")
+    rows = running_server.query(f"SELECT project, distinct_id FROM events WHERE event = '{name}'")
+    assert rows == [{"project": "phc_http", "distinct_id": "ada"}]
+
+
+def test_a_get_without_a_payload_is_refused_in_the_protocols_words(running_server):
+    response = running_server.request("GET", "/e/?ip=1", headers=[("Origin", "https://a.example")])
+    assert response.status == 400
+    assert response.body.startswith(b"request missing data payload")
+    assert response.header("access-control-allow-origin") == "https://a.example"
+
+
+def test_elements_are_stored_as_a_chain_of_every_coding(running_server):
+    name = f"clicked {uuid.uuid4()}"
+    elements = [{"tag_name": "a", "attr__class": "x", "nth_child": 1, "nth_of_type": 1}]
+    body = batch(event(name) | {"properties": {"$elements": elements, "n": 1, "$ip": None}})
+    assert running_server.request("POST", "/e/", body=base64.b64encode(body)).status == 200
+    (row,) = running_server.query(
+        f"SELECT elements_chain, properties, ip FROM events WHERE event = '{name}'"
+    )
+    assert row == {
+        "elements_chain": 'a.x:attr__class="x"nth-child="1"nth-of-type="1"',
+        "properties": '{"n":1,"$ip":null}',
+        "ip": None,
+    }
+
+
+def test_routes_are_found_under_a_prefix(start):
+    server = start(prefix="/ingest,/ph")
+    for path in ("/ingest/e/", "/ph/i/v0/e", "/batch"):
+        assert server.request("POST", path, body=batch(event())).status == 200
+    assert server.request("POST", "/other/e/", body=batch(event())).status == 404
 
 
 def test_chunked_bodies_are_read(running_server):

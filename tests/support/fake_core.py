@@ -13,6 +13,7 @@ ENDPOINTS = [
     ("capture", 4),
     ("track", 5),
     ("engage", 6),
+    ("i/v0/ai/batch", 7),
     ("penstock.v1.IngestService/Append", 32),
 ]
 

@@ -107,6 +107,13 @@ def test_projects_come_from_the_file_or_as_json(tmp_path):
         ("ack", "moon", "must be one of memory, disk, table"),
         ("allowed_ack", "disk,moon", "must be a list of"),
         ("log_format", "xml", "must be one of logfmt, json"),
+        ("prefix", "ingest", "must be a path of at most 200 bytes"),
+        ("prefix", "/", "must be a path"),
+        ("prefix", "/a?b", "must be a path"),
+        ("prefix", "/a//b", "must be a path"),
+        ("prefix", "/a,,/b", "must be a path"),
+        ("prefix", "/" + "x" * 200, "must be a path of at most 200 bytes"),
+        ("prefix", ",".join(f"/{n}" for n in range(17)), "must be at most 16 paths"),
         ("projects", "[", "must be JSON"),
         ("projects", '{"a": {"tokens": []}}', "needs at least one token"),
         ("projects", '{"a": {"tokens": ["x"], "color": 1}}', "color"),
@@ -191,6 +198,25 @@ def test_addresses_are_split(address, parts):
     assert split_address(address) == parts
 
 
+@pytest.mark.parametrize(
+    ("text", "prefixes"),
+    [
+        ("/ingest", ("/ingest",)),
+        ("/ingest/, /a/b.c ,/ingest", ("/ingest", "/a/b.c")),
+        ("/" + "x" * 199, ("/" + "x" * 199,)),
+        (",".join(f"/{n}" for n in range(16)), tuple(f"/{n}" for n in range(16))),
+    ],
+)
+def test_prefixes_are_paths(text, prefixes):
+    assert load(prefix=text).prefix == prefixes
+
+
+def test_a_file_holds_prefixes_as_a_list(tmp_path):
+    assert load(tmp_path, 'prefix = ["/a", "/b/"]').prefix == ("/a", "/b")
+    with pytest.raises(ConfigError, match="must be a path such as"):
+        load(tmp_path, "prefix = [1]")
+
+
 def test_engine_options_are_flat_and_of_plain_types():
     text = '{"shop": {"tokens": ["phc_a"]}}'
     options = engine_options(load(data_dir="/tmp/x", projects=text, flush_interval_seconds="0.2"))  # noqa: S108
@@ -201,6 +227,7 @@ def test_engine_options_are_flat_and_of_plain_types():
     assert options["allowed_ack"] == "disk,table"
     assert json.loads(str(options["projects_json"])) == {"shop": {"tokens": ["phc_a"], "ack": None}}
     assert "http" not in options
+    assert "prefix" not in options
 
 
 def test_the_listing_has_a_reason_for_each_setting():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock.config import split_address
@@ -14,7 +14,14 @@ from penstock.transport.http_limits import READ_BYTES
 from penstock.transport.http_protocol import HttpProtocol
 from penstock.transport.http_query import read_query
 from penstock.transport.http_request import refused_here
-from penstock.transport.http_routes import UNKNOWN, Page, Route, capture_routes, page_routes
+from penstock.transport.http_routes import (
+    UNKNOWN,
+    Page,
+    Route,
+    capture_routes,
+    mounted,
+    page_routes,
+)
 
 if TYPE_CHECKING:
     from penstock.engine import Engine
@@ -198,8 +205,18 @@ def capture_front(
     limits: HttpLimits,
     endpoints: list[tuple[str, int]],
     clock: Callable[[], float] | None = None,
+    *,
+    prefixes: Sequence[str] = (),
 ) -> HttpFront:
-    """Make the listener that SDKs send to."""
+    """Make the listener that SDKs send to.
+
+    Args:
+        engine: Takes what is captured.
+        limits: Of connections and requests.
+        endpoints: `_core.endpoints()`.
+        clock: Instead of the loop's.
+        prefixes: Paths under which every route is found as well.
+    """
     front: HttpFront
 
     def readiness() -> Page:
@@ -215,6 +232,7 @@ def capture_front(
 
     routes = capture_routes(endpoints)
     routes |= page_routes((("/", alive), ("/_liveness", alive), ("/_readiness", readiness)))
+    routes = mounted(routes, prefixes)
     front = HttpFront("http", routes=routes, limits=limits, submit=engine.submit_http, clock=clock)
     return front
 

@@ -15,8 +15,9 @@ MAX_HEADER_BYTES: Final = 64 << 10
 # Twice what browsers send. Each costs a call, so that small ones are bounded apart from bytes.
 MAX_HEADERS: Final = 200
 
-# The longest that SDKs build is under 500 bytes.
-MAX_URL_BYTES: Final = 8 << 10
+# With an event in it (`?data=`), as old web SDKs and images send them. What PostHog's own server
+# takes; proxies in front often stop at 8 KiB. Without one, SDKs build less than 500 bytes.
+MAX_URL_BYTES: Final = 64 << 10
 
 # All of an unfinished head, with what separates its parts: it stays in the parser until it ends.
 # Also what may follow a body without being one: trailers of a chunked body stay there too.

@@ -197,7 +197,7 @@ class HttpProtocol(HttpConnection):
             self._decide_early(request, parser.get_method())
         if self._connection_header and parser.should_upgrade():
             self._hold_upgrade()
-        # Up to 8 KiB that nobody asks for again, however long the body takes.
+        # Up to 64 KiB that nobody asks for again, however long the body takes.
         self._url = b""
 
     def on_body(self, body: bytes) -> None:
@@ -239,10 +239,19 @@ class HttpProtocol(HttpConnection):
         front = self.front
         coding = self._coding
         sent_at_us = None
-        if self._query is not None:
-            coding = self._query.coding or coding
-            sent_at_us = self._query.sent_at_us
-            request.beacon = self._query.beacon
+        query = self._query
+        if query is not None:
+            coding = query.coding or coding
+            sent_at_us = query.sent_at_us
+            request.beacon = query.beacon
+            if query.data:
+                # It wins over a body, and a header told of that. To the core it is a form.
+                body = b"data=" + query.data
+                coding = query.coding
+                if len(body) > front.limits.max_request_bytes:
+                    self._reading = None
+                    request.finish(refused_here("request_too_large"))
+                    return
         if coding == CODING_UNSUPPORTED:
             if not body[:_HEAD_BYTES].removeprefix(BOM_UTF8).lstrip().startswith(_READABLE):
                 self._reading = None
@@ -300,6 +309,10 @@ class HttpProtocol(HttpConnection):
         facts.close = close
         facts.http_1_0 = http_1_0
         facts.origin = self._origin
+
+    def _learn_origin(self, request: HttpRequest) -> None:
+        if self._origin is not None:
+            request.need_facts().origin = self._origin
 
     def _decide_early(self, request: HttpRequest, method: bytes) -> None:
         """Refuse, answer or invite a request by its head alone."""
@@ -399,8 +412,12 @@ class HttpProtocol(HttpConnection):
         self._dry_bytes = self._dry_bytes + size if dry else 0
         if self._dry_bytes > MAX_HEAD_BYTES:
             self._fail(self._verdict or _HEADERS_TOO_LARGE)
-        elif self._verdict is None and not self._count(self._body_bytes + self._dry_bytes):
-            self._refuse_body(request, _OVERLOADED)
+        elif self._verdict is None:
+            held_bytes = self._body_bytes + self._dry_bytes
+            if self._query is not None:
+                held_bytes += len(self._query.data)
+            if not self._count(held_bytes):
+                self._refuse_body(request, _OVERLOADED)
 
     def _refuse_body(self, request: HttpRequest, verdict: Verdict) -> None:
         """Drop what came of a body and answer when the rest has passed."""

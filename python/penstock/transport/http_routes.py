@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-CAPTURE_METHODS: Final = b"POST, OPTIONS"
+CAPTURE_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
 PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
 
 
@@ -42,7 +42,15 @@ class Route:
 
 UNKNOWN: Final = "unknown"
 
-CAPTURE_ENDPOINTS: Final = ("batch", "e", "i/v0/e", "capture", "track", "engage")
+CAPTURE_ENDPOINTS: Final = (
+    "batch",
+    "e",
+    "i/v0/e",
+    "capture",
+    "track",
+    "engage",
+    "i/v0/ai/batch",
+)
 """Endpoints of the core that are HTTP paths: with and without final slash, never redirected."""
 
 
@@ -60,6 +68,20 @@ def capture_routes(endpoints: Iterable[tuple[str, int]]) -> dict[bytes, Route]:
             for ending in (b"", b"/", b"?", b"/?"):
                 table[b"/" + name.encode() + ending] = route
     return table
+
+
+def mounted(routes: Mapping[bytes, Route], prefixes: Iterable[str]) -> dict[bytes, Route]:
+    """Add every route under each prefix, as reverse proxies that keep their path send it.
+
+    Args:
+        routes: By raw path.
+        prefixes: Each with a slash at its start and none at its end.
+    """
+    table: dict[bytes, Route] = {}
+    for prefix in prefixes:
+        table |= {prefix.encode() + path: route for path, route in routes.items()}
+    # What has a meaning without a prefix keeps it.
+    return table | dict(routes)
 
 
 def page_routes(pages: Iterable[tuple[str, Callable[[], Page]]]) -> dict[bytes, Route]:

@@ -38,17 +38,20 @@ pub enum Endpoint {
     Capture = 4,
     Track = 5,
     Engage = 6,
+    /// AI events in batches; taken and read like all others.
+    AiBatch = 7,
     GrpcAppend = 32,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Batch,
         Self::E,
         Self::IV0E,
         Self::Capture,
         Self::Track,
         Self::Engage,
+        Self::AiBatch,
         Self::GrpcAppend,
     ];
 
@@ -67,6 +70,7 @@ impl Endpoint {
             Self::Capture => "capture",
             Self::Track => "track",
             Self::Engage => "engage",
+            Self::AiBatch => "i/v0/ai/batch",
             Self::GrpcAppend => "penstock.v1.IngestService/Append",
         }
     }

@@ -9,12 +9,18 @@ from support.fake_transport import FakeTransport
 
 
 class Connection:
-    def __init__(self, core=None, *, front=None, peername=("192.0.2.7", 40000), **limits):
+    def __init__(
+        self, core=None, *, front=None, peername=("192.0.2.7", 40000), prefixes=(), **limits
+    ):
         self.core = core or FakeCore()
         self.engine = Engine(self.core)
         self.time = 1000.0
         self.front = front or capture_front(
-            self.engine, HttpLimits(**limits), ENDPOINTS, clock=lambda: self.time
+            self.engine,
+            HttpLimits(**limits),
+            ENDPOINTS,
+            clock=lambda: self.time,
+            prefixes=prefixes,
         )
         self.transport = FakeTransport(peername)
         self.protocol = HttpProtocol(self.front)

@@ -17,7 +17,7 @@ from unit.transport.harness import Connection, parse_answers, post
 OK = b'{"status":"Ok"}'
 
 
-@pytest.mark.parametrize(("name", "number"), ENDPOINTS[:6])
+@pytest.mark.parametrize(("name", "number"), ENDPOINTS[:7])
 @pytest.mark.parametrize("ending", ["", "/", "?", "/?", "?v=1", "/?ip=1&_=0"])
 def test_each_capture_path_reaches_its_endpoint(name, number, ending):
     connection = Connection()
@@ -158,6 +158,56 @@ def test_what_a_body_is_wins_over_an_unsupported_coding(start):
     assert connection.core.submitted[0].coding == CODING_UNSPECIFIED
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_data_of_the_query_wins_over_a_body(method):
+    connection = Connection()
+    head = f"{method} /e/?compression=base64&data=e30%3D&_=5 HTTP/1.1\r\nContent-Length: 4\r\n"
+    connection.send(head.encode() + b"Content-Encoding: zstd\r\n\r\nbody")
+    (submitted,) = connection.core.submitted
+    assert (submitted.body, submitted.coding) == (b"data=e30%3D", CODING_BASE64)
+    assert submitted.sent_at_us == 5_000_000
+
+
+def test_a_header_about_the_body_says_nothing_of_data_in_the_query():
+    connection = Connection()
+    connection.send(b"GET /e/?data=e30= HTTP/1.1\r\nContent-Encoding: compress\r\n\r\n")
+    assert connection.core.submitted[0].coding == CODING_UNSPECIFIED
+
+
+def test_empty_data_of_the_query_leaves_the_body_standing():
+    connection = Connection()
+    connection.send(post("/e/?data=&beacon=1", b"body"))
+    assert connection.core.submitted[0].body == b"body"
+
+
+def test_get_takes_a_body_as_post_does():
+    connection = Connection()
+    connection.send(b"GET /batch/ HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody")
+    connection.send(b"GET /batch/ HTTP/1.1\r\n\r\n")
+    assert [submitted.body for submitted in connection.core.submitted] == [b"body", b""]
+
+
+def test_data_of_the_query_has_the_limit_of_bodies():
+    at_limit = "data=" + "x" * 95
+    connection = Connection(max_request_bytes=100)
+    connection.send(f"GET /e?{at_limit} HTTP/1.1\r\n\r\n".encode())
+    connection.send(f"GET /e?{at_limit}x HTTP/1.1\r\n\r\n".encode())
+    assert [submitted.body for submitted in connection.core.submitted] == [at_limit.encode()]
+    connection.finish()
+    assert [answer[0] for answer in connection.answers()] == [200, 413]
+
+
+def test_data_of_the_query_counts_while_a_body_is_received():
+    connection = Connection(max_receiving_bytes=1000)
+    start = f"POST /e?data={'x' * 900} HTTP/1.1\r\nContent-Length: 200\r\n\r\n"
+    connection.send(start.encode() + b"y" * 50)
+    assert connection.front.receiving_bytes == 950
+    connection.send(b"y" * 51)
+    connection.send(b"y" * 99)
+    assert connection.answer()[0] == 503
+    assert connection.front.receiving_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("query", "sent_at_us"),
     [
@@ -165,6 +215,7 @@ def test_what_a_body_is_wins_over_an_unsupported_coding(start):
         ("sent_at=1700000000", 1_700_000_000_000_000),
         ("sent_at=1700000000123&_=5", 1_700_000_000_123_000),
         ("_=5&_=6", 5_000_000),
+        ("_=&_=6", 6_000_000),
         ("sent_at=soon&_=1700000000123", 1_700_000_000_123_000),
         ("_=-5", None),
         ("_=", None),
