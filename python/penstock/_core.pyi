@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "arrow_schema_json",
     "codes",
+    "crash_point",
     "crash_points",
     "decode_for_bench",
     "endpoints",
@@ -397,3 +398,10 @@ def decode_for_bench(body: bytes, endpoint: int, coding: int) -> int:
 
 def crash_points() -> Sequence[str]:
     """Names that PENSTOCK_CRASH_AT takes; empty without the `testing` feature."""
+
+def crash_point(name: str) -> None:
+    """Let a test end the process here, as SIGKILL would; nothing without the `testing` feature.
+
+    Raises:
+        ValueError: `crash_points` has no such name. Never without the feature.
+    """

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from penstock.logs import logger
 from penstock.table import orphans
+from penstock.table.crash_points import crash_point
 from penstock.table.errors import CutFilesLostError, HoldCommitsError, passes_by_itself
 from penstock.table.log_table import LogTable
 from penstock.table.metrics import CommitterMetrics, TableCounts
@@ -154,6 +155,7 @@ class Committer:
             self._sweep(spans)
         elif self._held is None:
             self._core.hold_commits(f"{NOT_OPEN}: {', '.join(self._unopened)}")
+        crash_point("tables_opened")
         return {name: dict(committed) for name, committed in self._told.items()}
 
     def start(self) -> None:
@@ -191,8 +193,11 @@ class Committer:
         for name, table in self._tables.items():
             files = cut.files.get(name, ())
             if files or cut.releases:
+                if committed:
+                    crash_point("cut_half_committed")
                 self._commit_to(table, files, txns)
                 committed[name] = cut.position
+        crash_point("cut_in_tables")
         self._note = self._note_with(txns)
         self._core.cut_committed(cut.position, committed, encode(self._note))
         self._metrics.cuts += 1

@@ -29,6 +29,7 @@ from deltalake.transaction import AddAction
 
 from penstock.logs import logger
 from penstock.table.checks import SegmentFileLike, check_files
+from penstock.table.crash_points import crash_point
 from penstock.table.durable import sync_directories_up_to, sync_file
 from penstock.table.errors import CommitFailedError, HoldCommitsError, passes_by_itself
 from penstock.table.log_files import (
@@ -214,13 +215,16 @@ class LogTable:
         if self._table is None or self.version - self._checkpoint_version < CHECKPOINT_EVERY:
             return False
         try:
+            crash_point("checkpoint_begun")
             self._table.create_checkpoint()
+            crash_point("checkpoint_written")
             made = self._files.checkpoints().get(self.version, [])
             for path in made:
                 sync_file(path)
             sync_file(self._files.directory / LAST_CHECKPOINT)
             self._files.sync_from(self.version)
             self._read_back()
+            crash_point("checkpoint_synced")
             self._checkpoint_version = self.version
             # Only what is older than the retention and behind a checkpoint goes.
             self._table.cleanup_metadata()
@@ -246,6 +250,7 @@ class LogTable:
             custom_metadata={TRANSACTIONS_KEY: str(len(wanted))},
         )
         try:
+            crash_point("commit_begun")
             table.create_write_transaction(
                 list(actions),
                 mode="append",
@@ -254,6 +259,7 @@ class LogTable:
                 commit_properties=properties,
                 post_commithook_properties=_NO_HOOKS,
             )
+            crash_point("commit_written")
             table.update_incremental()
             self._sync_new(table)
             if self._transactions(table, wanted) != dict(wanted):
@@ -442,6 +448,7 @@ class LogTable:
             configuration={"delta.logRetentionDuration": LOG_RETENTION},
             post_commithook_properties=_NO_HOOKS,
         )
+        crash_point("table_created")
         self._files.sync_from(-1)
         sync_directories_up_to([self._directory], self._data_dir)
         _log.info("table_created", table=self.name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.table import segment_names
+from penstock.table.crash_points import crash_point
 
 if TYPE_CHECKING:
     from penstock.table.log_table import LogTable
@@ -50,6 +51,7 @@ def sweep(table: LogTable, spans: Sequence[tuple[str, int, int]]) -> Swept:
         if path.name not in named:
             size_bytes += path.stat().st_size
             path.unlink()
+            crash_point("orphan_removed")
             files += 1
     return Swept(files, size_bytes)
 

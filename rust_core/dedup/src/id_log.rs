@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use penstock_disk::{File, Filesystem};
+use penstock_disk::{CrashPoint, File, Filesystem};
 
 use crate::error::{DedupError, at};
 use crate::generation::SharedKeys;
@@ -101,6 +101,7 @@ impl IdLogWriter {
                 .map_err(at(&self.path))?;
             offset += bytes.len() as u64;
         }
+        CrashPoint::DedupIdsWritten.pass();
         self.file.sync_data().map_err(at(&self.path))?;
         self.offset.store(offset, Ordering::Relaxed);
         Ok(())
@@ -180,6 +181,7 @@ pub(crate) fn load(
             .extend(bytes[BATCH_HEADER_BYTES..].chunks_exact(16).map(key_of));
         offset += bytes.len() as u64;
     }
+    CrashPoint::RecoveryIdsRewritten.pass();
     file.sync_data().map_err(at(&path))?;
     loaded.cut_bytes = len.saturating_sub(offset);
     Ok(loaded)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use penstock_disk::Filesystem;
+use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::Position;
 
 use crate::dedup::{Dedup, Garbage, MEMORY_SLOTS};
@@ -92,7 +92,7 @@ impl MaintenanceJob {
                 self.filesystem.remove_file(&one.path)
             };
             match done {
-                Ok(()) => {}
+                Ok(()) => CrashPoint::DedupFileRemoved.pass(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     result = Err(at(&one.path)(error));

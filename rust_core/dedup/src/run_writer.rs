@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use penstock_disk::{File, Filesystem};
+use penstock_disk::{CrashPoint, File, Filesystem};
 
 use crate::error::{DedupError, at};
 use crate::filter::Filter;
@@ -151,6 +151,7 @@ impl<'a> RunWriter<'a> {
         self.filesystem
             .rename(&self.temporary, &self.path)
             .map_err(at(&self.path))?;
+        CrashPoint::DedupRunNamed.pass();
         self.filesystem
             .sync_dir(self.directory)
             .map_err(at(self.directory))?;

@@ -6,6 +6,8 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::CrashPoint;
+
 /// An open file. Reads and writes name their offset, so a handle may be shared by threads.
 pub trait File: Send + Sync + Debug {
     /// Writes all of `slices`, one behind the other, from `offset` on; grows the file if needed.
@@ -180,6 +182,7 @@ pub trait Filesystem: Send + Sync + Debug {
         let file = self.create_new(&temporary)?;
         file.write_all_at(bytes, 0)?;
         file.sync_all()?;
+        CrashPoint::PublishWritten.pass();
         self.rename(&temporary, &directory.join(name))?;
         self.sync_dir(directory)
     }

@@ -2,8 +2,10 @@
 //!
 //! Two small object-safe traits, [`Filesystem`] and [`File`], name every operation that the other
 //! crates need, and say for each what survives a power cut. [`RealFilesystem`] is Linux;
-//! `FaultyFilesystem` (feature `testing`) is memory that forgets what was not synced.
+//! `FaultyFilesystem` (feature `testing`) is memory that forgets what was not synced. The same feature
+//! lets a test end the process at a [`CrashPoint`].
 
+mod crash;
 mod filesystem;
 mod linux;
 mod sequential;
@@ -12,6 +14,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use crash::CrashPoint;
 pub use filesystem::{File, Filesystem, FilesystemKind, LockGuard};
 pub use linux::RealFilesystem;
 pub use sequential::SequentialWriter;

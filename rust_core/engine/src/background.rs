@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use penstock_decode::Workspace;
-use penstock_disk::Filesystem;
+use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::{LaneId, Payload, Position};
 use penstock_segment::{CutBuilder, RecordMeta, SegmentError, TableKind};
 use penstock_wal::{LaneSpan, Log, LogItem, LogReader};
@@ -461,6 +461,7 @@ impl<T: Send + 'static> Background<T> {
         self.cut_up_to = position;
         self.cut_made(position, now_nanos);
         let releases = self.log.could_release(position);
+        CrashPoint::CutBuilt.pass();
         self.slot.put(Cut {
             position,
             lanes,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use penstock_dedup::{Dedup, DedupOptions, RunningTime};
-use penstock_disk::{Filesystem, LockGuard};
+use penstock_disk::{CrashPoint, Filesystem, LockGuard};
 use penstock_model::{Clock, Code, LaneId, Position, Refusal};
 use penstock_segment::TableKind;
 use penstock_wal::{GroupSink, Log, LogOptions, OpenError, Recovery};
@@ -127,6 +127,7 @@ impl<T: Send + 'static> Engine<T> {
         crate::recovery::report(&shared.journal, &recovery);
         let log = Arc::new(log);
         let first = crate::recovery::recover(&shared, &log)?;
+        CrashPoint::RecoveryIdsEntered.pass();
         shared.set_committed_up_to(first.previous());
         let foreground = Arc::new(Foreground::new(
             Arc::clone(&shared),
@@ -327,7 +328,9 @@ impl<T: Send + 'static> Engine<T> {
             directory::write_note(&*self.filesystem, &self.layout, note)?;
             let released = self.released_by_all(position);
             if self.log.could_release(released) {
+                CrashPoint::NoteWritten.pass();
                 self.persist_dedup(released)?;
+                CrashPoint::DedupPersisted.pass();
                 self.log
                     .release(released)
                     .map_err(|error| EngineError::log(&error))?;

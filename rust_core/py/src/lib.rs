@@ -19,8 +19,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The module `penstock._core`.
 #[pyo3::pymodule]
 mod _core {
-    use penstock_engine::TableKind;
     use penstock_engine::decode::{DECODER_VERSION, Workspace, decode_request};
+    use penstock_engine::{CrashPoint, TableKind};
     use penstock_model::{
         Code, CodeScope, Coding, DecodeLimits, Endpoint, Outcome, RequestContext, Warning,
     };
@@ -104,7 +104,17 @@ mod _core {
     /// Names that `PENSTOCK_CRASH_AT` takes; empty without the `testing` feature.
     #[pyfunction]
     fn crash_points() -> Vec<&'static str> {
-        Vec::new()
+        CrashPoint::names().to_vec()
+    }
+
+    /// Let a test end the process here, as SIGKILL would; nothing without the `testing` feature.
+    #[pyfunction]
+    fn crash_point(name: &str) -> PyResult<()> {
+        if CrashPoint::pass_named(name) {
+            Ok(())
+        } else {
+            Err(PyValueError::new_err(format!("no crash point {name}")))
+        }
     }
 
     /// Decode a body and forget it; the number of accepted events.

@@ -11,7 +11,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use penstock_disk::SequentialWriter;
+use penstock_disk::{CrashPoint, SequentialWriter};
 
 use crate::schema::{Kind, arrow_schema};
 use crate::stats::FileStats;
@@ -147,6 +147,7 @@ impl FileWriter {
         let output = self.arrow.inner();
         let size_bytes = output.written_bytes();
         if sync {
+            CrashPoint::SegmentFileWritten.pass();
             output
                 .file()
                 .sync_all()

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
-use penstock_disk::Filesystem;
+use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::{Clock, LaneId, Position};
 
 use crate::error::{AppendError, Context, LogError, OpenError};
@@ -376,6 +376,7 @@ impl<R: LogRecord> Shared<R> {
                     self.durable.store(last.get(), Ordering::Release);
                 }
                 self.queue.lock().group_done();
+                CrashPoint::WalGroupSynced.pass();
                 self.sink.group_synced(group.records);
             }
             Err(error) => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
-use penstock_disk::{File, Filesystem};
+use penstock_disk::{CrashPoint, File, Filesystem};
 
 use crate::error::{Context, LogError};
 use crate::format;
@@ -212,6 +212,7 @@ impl Preparer {
         file: Arc<dyn File>,
         released: Option<u64>,
     ) -> Result<Prepared, LogError> {
+        CrashPoint::WalFileNamed.pass();
         file.allocate(self.file_bytes).context("allocate", path)?;
         file.sync_all().context("sync", path)?;
         // The name must be durable before a record in the file is acknowledged (WAL-1).

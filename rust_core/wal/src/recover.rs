@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use penstock_disk::{File, Filesystem};
+use penstock_disk::{CrashPoint, File, Filesystem};
 use penstock_model::Position;
 
 use crate::error::{Context, LogError, OpenError};
@@ -97,6 +97,7 @@ pub(crate) fn recover(
     run.scan_all()?;
     run.clear_blanks()?;
     filesystem.sync_dir(directory).context("sync", directory)?;
+    CrashPoint::RecoveryLogRead.pass();
     run.finish();
     Ok(run.out)
 }
@@ -183,6 +184,7 @@ impl Run<'_> {
                 // The crash came between the mark and the new name, and the mark may be in the page
                 // cache only: the file must not be used again before it is durable.
                 mark_again(&*file).context("release", &path)?;
+                CrashPoint::RecoveryMarkedAgain.pass();
                 self.note_passed(&*file, &path)?;
                 let spare = spare_path(self.directory, sequence);
                 self.filesystem
@@ -452,6 +454,7 @@ impl Run<'_> {
             copy_in_place(&*found.file, *start, *end).context("write", &found.path)?;
             self.out.recovery.rewritten_frames += frames;
         }
+        CrashPoint::RecoveryTailRewritten.pass();
         found.file.sync_all().context("sync", &found.path)
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use penstock_disk::Filesystem;
+use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::Position;
 
 use crate::error::{Context, LogError};
@@ -73,6 +73,7 @@ impl Releaser {
             report.bytes += entry.disk_bytes;
             // Oldest first, so that what is left is always the newer part of the log.
             self.index.lock().files.pop_front();
+            CrashPoint::WalFileReleased.pass();
         };
         if report.files > 0 {
             self.filesystem
@@ -97,6 +98,7 @@ impl Releaser {
             .open_read_write(path)
             .context("open", path)?;
         mark_released(&*file, entry.generation).context("release", path)?;
+        CrashPoint::WalFileMarked.pass();
         if self.preparer.wants_spare(more_spares) {
             let spare = spare_path(&self.directory, entry.sequence);
             self.filesystem

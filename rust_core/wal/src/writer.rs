@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use penstock_disk::{File, Filesystem};
+use penstock_disk::{CrashPoint, File, Filesystem};
 use penstock_model::{Clock, LaneId, Position};
 
 use crate::LogRecord;
@@ -161,6 +161,7 @@ impl Writer {
             released,
             disk_bytes,
         } = self.preparer.take()?;
+        CrashPoint::WalRolled.pass();
         let generation = random_u64().context("draw a generation for", &path)?;
         Ok(Current {
             path,
@@ -216,6 +217,7 @@ impl Writer {
         current
             .file
             .write_all_vectored_at(&slices, current.offset)?;
+        CrashPoint::WalGroupWritten.pass();
         current.file.sync_data()?;
         // The pages serve the next group again: new ones for every group cost more than the copy.
         current
