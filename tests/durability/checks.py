@@ -2,6 +2,10 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import duckdb
+from deltalake import DeltaTable
 
 from durability.load import Clients
 from support.server import RunningServer
@@ -10,11 +14,50 @@ from support.server import RunningServer
 def check_stored_once(
     server: RunningServer, clients: Clients, context: str, where: str = "true"
 ) -> None:
-    """Every acknowledged event once, every other at most once, and none that nobody sent."""
-    assert not clients.problems, f"{context}: {clients.problems[:3]}"
+    """Every acknowledged event once, every other at most once, and none that nobody sent.
+
+    Read by `penstock query`: the tables, and the log's tail.
+    """
     sql = f"SELECT uuid, count(*) AS copies FROM events WHERE {where} GROUP BY uuid"
     rows = server.query(sql)
-    stored = Counter({row["uuid"]: row["copies"] for row in rows})
+    _compare(Counter({row["uuid"]: row["copies"] for row in rows}), clients, context)
+
+
+def check_tables(data_dir: Path, clients: Clients, context: str) -> None:
+    """As `check_stored_once`, of the Delta tables alone; and no refused event twice (TAB-1).
+
+    Each batch of `clients` has one refused event, so a record of the log has one row in `rejected`.
+    """
+    events = read_table(data_dir / "events", "uuid")
+    _compare(Counter(uuid for (uuid,) in events), clients, context)
+    records = read_table(data_dir / "rejected", "lane, log_position, batch_index")
+    assert len(records) >= clients.batches(), f"{context}: refused events are lost"
+    assert len(set(records)) == len(records), f"{context}: refused events are doubled"
+
+
+def read_table(folder: Path, columns: str) -> list[tuple[Any, ...]]:
+    """Read rows of a Delta table with nothing of ours."""
+    files = DeltaTable(folder).file_uris()
+    query = f"SELECT {columns} FROM read_parquet(?)"
+    return duckdb.execute(query, [files]).fetchall() if files else []
+
+
+def check_no_file_is_left(data_dir: Path, context: str) -> None:
+    """No Parquet file of a crash is left: each is named by its table."""
+    for table in ("events", "rejected"):
+        named = {uri.rsplit("/", 1)[-1] for uri in DeltaTable(data_dir / table).file_uris()}
+        on_disk = {path.name for path in (data_dir / table).rglob("*.parquet")}
+        unnamed = {name for name in on_disk - named if "checkpoint" not in name}
+        assert not unnamed, f"{context}: files of crashes are left in {table}"
+
+
+def wal_bytes(data_dir: Path) -> int:
+    """Bytes of the log's folder, files that wait to be written again among them."""
+    return sum(path.stat().st_size for path in (data_dir / "wal").iterdir())
+
+
+def _compare(stored: Counter[str], clients: Clients, context: str) -> None:
+    assert not clients.problems, f"{context}: {clients.problems[:3]}"
     acknowledged = clients.acknowledged()
     lost = acknowledged - stored.keys()
     doubled = {event_id for event_id, copies in stored.items() if copies > 1}
@@ -22,8 +65,3 @@ def check_stored_once(
     assert not lost, f"{context}: {len(lost)} of {len(acknowledged)} lost"
     assert not doubled, f"{context}: {len(doubled)} doubled"
     assert not strangers, f"{context}: {len(strangers)} never sent"
-
-
-def wal_bytes(data_dir: Path) -> int:
-    """Bytes of the log's folder, files that wait to be written again among them."""
-    return sum(path.stat().st_size for path in (data_dir / "wal").iterdir())

@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -21,6 +22,10 @@ EVENTS_PER_BATCH = 5
 
 # A killed server leaves its clients without an answer; they must notice within the test's time.
 REQUEST_TIMEOUT_SECONDS = 10.0
+
+# Answered batches that a client may send once more: some seconds of them, so that their log files
+# are mostly gone, and the events still in the shortest window of a test.
+MAX_OLD_BATCHES = 50
 
 # What a client hears from a server that is not there, or not able to take it: send it again.
 _TRY_AGAIN = {
@@ -124,8 +129,9 @@ class GrpcClient:
 class Clients:
     """Threads that send batches until told to stop; the server may be another one meanwhile.
 
-    With `refused`, each batch holds one more event that is refused: a row of `rejected`. The events
-    are of so many days: a file each in a commit. Each client pauses between its batches.
+    With `refused`, each batch holds one more event that is refused: a row of `rejected`. With
+    `repeats`, some are batches that were answered before, as if the answer had been lost. The
+    events are of so many days: a file each in a commit. Each client pauses between its batches.
     """
 
     def __init__(
@@ -137,12 +143,14 @@ class Clients:
         over_grpc: int = 0,
         max_padding_bytes: int = 3_000,
         refused: bool = False,
+        repeats: bool = False,
         days: int = 3,
         pause_seconds: float = 0.0,
     ) -> None:
         self._server = server
         self._max_padding_bytes = max_padding_bytes
         self._refused = refused
+        self._repeats = repeats
         self._days = days
         self._pause_seconds = pause_seconds
         self._stop = threading.Event()
@@ -207,8 +215,12 @@ class Clients:
     def _run(
         self, make: Callable[[], HttpClient | GrpcClient], sent: Sent, chance: random.Random
     ) -> None:
+        old: deque[bytes] = deque(maxlen=MAX_OLD_BATCHES)
         with contextlib.closing(make()) as client:
             while not self._stop.is_set():
+                if self._repeats and old and chance.random() < 0.25:
+                    # Its events are stored, so whatever comes of it changes nothing (DUP-1).
+                    self._deliver(client, chance.choice(old), 1)
                 ids = [
                     str(uuid.UUID(int=chance.getrandbits(128), version=4))
                     for _ in range(EVENTS_PER_BATCH)
@@ -219,6 +231,7 @@ class Clients:
                 tries = 1 if chance.random() < 0.25 else 1_000
                 if self._deliver(client, body, tries):
                     sent.acknowledged.update(ids)
+                    old.append(body)
                     with self._progress:
                         sent.batches += 1
                         self._progress.notify_all()

@@ -4,10 +4,9 @@ import os
 import random
 
 import pytest
-from deltalake import DeltaTable
 
 from conftest import StartServer
-from durability.checks import check_stored_once, wal_bytes
+from durability.checks import check_no_file_is_left, check_stored_once, wal_bytes
 from durability.load import Clients
 
 # More by `make test-durability PENSTOCK_CRASH_ROUNDS=200`.
@@ -31,7 +30,9 @@ def test_what_was_acknowledged_is_stored_once_however_often_the_server_is_killed
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     server = start(**SETTINGS)
-    with Clients(server, over_http=3, over_grpc=2, seed=seed, refused=True) as clients:
+    with Clients(
+        server, over_http=3, over_grpc=2, seed=seed, refused=True, repeats=True
+    ) as clients:
         for _ in range(ROUNDS):
             # From before the first commit to after many releases.
             clients.wait_for_batches(chance.randrange(1, 300))
@@ -47,10 +48,7 @@ def test_what_was_acknowledged_is_stored_once_however_often_the_server_is_killed
     assert all(sent.batches > 0 for sent in clients.sent), "a client never got through"
     assert len(clients.acknowledged()) > ROUNDS, "the load was no load"
     # All of it is in the table, not in the log alone.
-    named = {path.rsplit("/", 1)[-1] for path in DeltaTable(server.data_dir / "events").file_uris()}
-    on_disk = {path.name for path in (server.data_dir / "events").rglob("*.parquet")}
-    unnamed = {name for name in on_disk - named if "checkpoint" not in name}
-    assert not unnamed, f"seed {seed}: files of crashes are left"
+    check_no_file_is_left(server.data_dir, f"seed {seed}")
     assert wal_bytes(server.data_dir) <= MAX_WAL_BYTES_AFTER_A_STOP
 
     # A restart with nothing to do does nothing, and the next one goes on.
