@@ -331,7 +331,7 @@ class LogRecord:
     def rejected(self) -> int: ...
     @property
     def coding(self) -> str:
-        """`identity`, `gzip` or `zstd`."""
+        """The outermost: as in Content-Encoding, or `form`, `base64`, `lz64`."""
     @property
     def payload_bytes(self) -> int: ...
     def payload(self) -> bytes:

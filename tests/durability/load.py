@@ -45,6 +45,8 @@ class Sent:
 
     acknowledged: set[str] = field(default_factory=set)
     unanswered: set[str] = field(default_factory=set)
+    # Of batches that were answered: what was refused of them.
+    refused: set[str] = field(default_factory=set)
     batches: int = 0
 
 
@@ -208,6 +210,10 @@ class Clients:
         """Ids of every event whose batch was answered as stored."""
         return set().union(*(sent.acknowledged for sent in self.sent))
 
+    def refused(self) -> set[str]:
+        """Ids of the refused events of every batch that was answered, if it had some."""
+        return set().union(*(sent.refused for sent in self.sent)) if self._refused else set()
+
     def unanswered(self) -> set[str]:
         """Ids of events that were sent and never answered."""
         return set().union(*(sent.unanswered for sent in self.sent)) - self.acknowledged()
@@ -221,16 +227,17 @@ class Clients:
                 if self._repeats and old and chance.random() < 0.25:
                     # Its events are stored, so whatever comes of it changes nothing (DUP-1).
                     self._deliver(client, chance.choice(old), 1)
-                ids = [
+                *ids, refused_id = [
                     str(uuid.UUID(int=chance.getrandbits(128), version=4))
-                    for _ in range(EVENTS_PER_BATCH)
+                    for _ in range(EVENTS_PER_BATCH + 1)
                 ]
-                body = self._body(ids, chance)
+                body = self._body(ids, refused_id, chance)
                 sent.unanswered.update(ids)
                 # Every fourth batch is given up when it fails: the client went away.
                 tries = 1 if chance.random() < 0.25 else 1_000
                 if self._deliver(client, body, tries):
                     sent.acknowledged.update(ids)
+                    sent.refused.add(refused_id)
                     old.append(body)
                     with self._progress:
                         sent.batches += 1
@@ -250,7 +257,7 @@ class Clients:
             threading.Event().wait(0.02)
         return False
 
-    def _body(self, ids: list[str], chance: random.Random) -> bytes:
+    def _body(self, ids: list[str], refused_id: str, chance: random.Random) -> bytes:
         events = [
             {
                 "uuid": event_id,
@@ -262,5 +269,5 @@ class Clients:
             for event_id in ids
         ]
         if self._refused:
-            events.append({"uuid": str(uuid.uuid4()), "event": "", "distinct_id": ids[0]})
+            events.append({"uuid": refused_id, "event": "", "distinct_id": ids[0]})
         return json.dumps({"api_key": TOKEN, "batch": events}).encode()

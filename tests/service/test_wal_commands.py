@@ -1,12 +1,14 @@
 """`penstock wal` on the data directory of a real server: live, killed, damaged, and replayed."""
 
 import asyncio
+import base64
 import gzip
 import json
 import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import uuid
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +49,7 @@ def cat(data_dir, *options):
 
 
 def event(name, **fields):
-    return {"event": name, "distinct_id": "ada", "uuid": str(uuid.uuid4())} | fields
+    return {"event": name, "distinct_id": "lovelace", "uuid": str(uuid.uuid4())} | fields
 
 
 def send(server, count, start=0):
@@ -184,7 +186,7 @@ def test_cat_adds_up_to_what_was_sent_and_shows_no_payload(start):
     plain = wal("cat", "--data-dir", server.data_dir)
     assert len(plain.stdout.splitlines()) == 6
     assert TOKEN not in plain.stdout
-    assert "ada" not in plain.stdout
+    assert "lovelace" not in plain.stdout
     payload = wal("cat", "--data-dir", server.data_dir, "--payload", 6)
     assert json.loads(payload.stdout)["batch"] == batch
     missing = wal("cat", "--data-dir", server.data_dir, "--payload", 99)
@@ -277,6 +279,20 @@ def test_a_record_of_grpc_is_replayed_by_http(start, tmp_path):
     assert other.query(sql) == server.query(sql) == [{"event": "by grpc", "token": TOKEN}]
 
 
+def test_records_made_text_by_their_clients_are_replayed(start, tmp_path):
+    server = start(flush_interval_seconds=3600)
+    plain = json.dumps({"api_key": TOKEN, "batch": [event("as text")]}).encode()
+    text = base64.b64encode(plain)
+    for body in (text, b"data=" + urllib.parse.quote_from_bytes(text, safe="").encode()):
+        assert server.request("POST", "/e", body=body).status == 200
+    shown = wal("cat", "--json", "--data-dir", server.data_dir)
+    assert [json.loads(line)["coding"] for line in shown.stdout.splitlines()] == ["base64", "form"]
+    other = start(tmp_path / "other", flush_interval_seconds=3600)
+    done = wal("replay", "--into", other.http_url, "--data-dir", server.data_dir)
+    assert done.returncode == 0, done.stderr
+    assert other.query("SELECT event FROM events") == [{"event": "as text"}]
+
+
 def test_a_record_in_quarantine_is_listed_brought_back_and_kept(start):
     server = start(flush_interval_seconds=3600)
     known = event("known")
@@ -294,7 +310,7 @@ def test_a_record_in_quarantine_is_listed_brought_back_and_kept(start):
         (7, "a test says so", 1),
         (8, "a test says so", 1),
     ]
-    assert "ada" not in listed.stdout
+    assert "lovelace" not in listed.stdout
 
     # The server has the second one's id in its window: it answers 200 and stores nothing.
     done = wal("quarantine", "retry", "--into", server.http_url, "--data-dir", server.data_dir)

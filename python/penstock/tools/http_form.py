@@ -70,6 +70,9 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
     if sent_at_us is not None:
         sent_at_us += now_us - record.received_at_us
     body, coding, query = record.payload(), record.coding, ""
+    if coding not in _HEADER_CODINGS:
+        # A form and what is made text have no header of their own; their text says the same.
+        body, coding = gzip.compress(record.text(), mtime=0), "gzip"
     if sent_at_us is not None or record.request_token is not None:
         text = record.text()
         changed = with_members(text, record.request_token, sent_at_us)
@@ -106,6 +109,9 @@ def with_members(text: bytes, token: str | None, sent_at_us: int | None) -> byte
         members[_IMPORT_FLAG] = True
     return b'{"batch":[%s],%s}' % (text, _inner(members))
 
+
+# Codings that a request may name in its Content-Encoding.
+_HEADER_CODINGS: Final = frozenset({"identity", "gzip", "zstd", "deflate", "br"})
 
 _IMPORT_FLAG: Final = "historical_migration"
 

@@ -23,6 +23,6 @@ mod utf8;
 mod uuids;
 mod verdict;
 
-pub use coding::{coding_of, expected_decoded_bytes};
+pub use coding::{coding_name, expected_decoded_bytes};
 pub use request::{DECODER_VERSION, Workspace, decode_request};
 pub use token::check_token;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::Path;
 
-use penstock_decode::{Workspace, coding_of, decode_request};
+use penstock_decode::{Workspace, coding_name, decode_request};
 use penstock_model::{BatchText, Coding, LaneId, Outcome, Payload, Position};
 use penstock_wal::{FileReport, InspectItem, Inspector, LogOptions, ReadRecord, Recovery};
 
@@ -126,13 +126,13 @@ impl InspectedRecord {
         (accepted, duplicates, rejected)
     }
 
-    /// What the payload is coded with, told as decoding tells it: never [`Coding::Unspecified`].
-    pub fn coding(&self) -> Coding {
+    /// What the payload is coded with, told as decoding tells it: the outermost coding's name.
+    pub fn coding(&self) -> &'static str {
         let hint = self
             .stored
             .as_ref()
             .map_or(Coding::Unspecified, |stored| stored.request.coding);
-        coding_of(self.payload.as_slice(), hint)
+        coding_name(self.payload.as_slice(), hint)
     }
 
     /// The text of the payload: its coding undone, and what was no UTF-8 replaced. A payload, so

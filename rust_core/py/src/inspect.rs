@@ -4,7 +4,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 use penstock_engine::{CheckStep, FileReport, FoundDamage, InspectedRecord, LogInspector};
-use penstock_model::{Coding, Position};
+use penstock_model::Position;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -198,11 +198,7 @@ impl LogRecord {
 
     #[getter]
     fn coding(&self) -> &'static str {
-        match self.record.coding() {
-            Coding::Unspecified | Coding::Identity => "identity",
-            Coding::Gzip => "gzip",
-            Coding::Zstd => "zstd",
-        }
+        self.record.coding()
     }
 
     #[getter]

@@ -23,12 +23,18 @@ use crate::utf8::looks_like_json;
 /// Guess for a compressed body that doesn't tell its size; JSON of events shrinks 5 to 12 times.
 const GUESSED_RATIO: usize = 16;
 
-/// What `payload` is coded with, as decoding tells it; never [`Coding::Unspecified`].
-pub fn coding_of(payload: &[u8], hint: Coding) -> Coding {
-    match find(payload, hint) {
-        Found::Identity => Coding::Identity,
-        Found::Gzip => Coding::Gzip,
-        Found::Zstd => Coding::Zstd,
+/// Name of the outermost coding of `payload`, as decoding tells it: that of the `Content-Encoding`
+/// where there is one, else `form`, `base64` or `lz64`.
+pub fn coding_name(payload: &[u8], hint: Coding) -> &'static str {
+    match sniff::find(payload, hint, Undone::default()) {
+        Found::Plain => "identity",
+        Found::Form => "form",
+        Found::Base64 | Found::PerhapsBase64 => "base64",
+        Found::Lz64 => "lz64",
+        Found::Gzip => "gzip",
+        Found::Zstd => "zstd",
+        Found::Deflate => "deflate",
+        Found::Brotli => "br",
     }
 }
 
