@@ -116,7 +116,9 @@ def _event(item: dict[str, Any]) -> SentEvent:
         properties.get("distinct_id"),
     )
     distinct_id = next((value for value in places if value is not None), "")
-    return SentEvent(item["event"], str(distinct_id), item.get("uuid"))
+    uuid = item.get("uuid")
+    # Stored in lower case, however it was sent.
+    return SentEvent(item["event"], str(distinct_id), uuid.lower() if uuid else None)
 
 
 def _chunk(part: bytes) -> bytes:
