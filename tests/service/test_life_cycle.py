@@ -51,6 +51,12 @@ def test_no_thread_of_the_service_interrupts_another(start):
     assert {os.sched_getscheduler(int(thread.name)) for thread in threads} == {os.SCHED_BATCH}
 
 
+def test_the_service_asks_for_no_huge_pages(start):
+    # LIM-2: they hold memory that nobody counts.
+    status = Path(f"/proc/{start().pid}/status").read_text()
+    assert "THP_enabled:\t0\n" in status
+
+
 def test_what_was_answered_is_there_after_a_restart(start):
     first = start()
     assert first.post_json("/e", EVENT).status == 200

@@ -105,7 +105,7 @@ class RecordLike(Protocol):
 
     @property
     def coding(self) -> str:
-        """`identity`, `gzip` or `zstd`."""
+        """The outermost: as in Content-Encoding, or `form`, `base64`, `lz64`."""
 
     @property
     def payload_bytes(self) -> int:
