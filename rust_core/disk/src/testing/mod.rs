@@ -2,8 +2,10 @@
 
 mod faults;
 mod filesystem;
+mod random;
 mod state;
 
 pub use faults::{Fault, Operation};
 pub use filesystem::FaultyFilesystem;
+pub use random::Random;
 pub use state::Crash;

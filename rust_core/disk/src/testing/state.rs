@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::random::Random;
+
 /// Smallest piece of a write that a power cut keeps or loses.
 const SECTOR_BYTES: usize = 512;
 
@@ -16,24 +18,6 @@ pub enum Crash {
     KeepUnsynced,
     /// A random part: some of the writes, in pieces, some of the renames and so on.
     KeepSome { seed: u64 },
-}
-
-/// A small generator (splitmix64): the same seed gives the same crash.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    fn chance(&mut self) -> bool {
-        self.next() & 1 == 1
-    }
 }
 
 /// A change of a file's contents that is not durable yet.
@@ -112,7 +96,7 @@ impl Inode {
         for change in self.changes.drain(..) {
             match &change {
                 Change::SetLen(_) => {
-                    if random.chance() {
+                    if random.once_in(2) {
                         change.apply(&mut self.durable);
                     }
                 }
@@ -125,7 +109,7 @@ impl Inode {
                             // Sectors of the device, not of the write.
                             let to_border = SECTOR_BYTES - (offset + start) % SECTOR_BYTES;
                             let end = bytes.len().min(start + to_border);
-                            if random.chance() {
+                            if random.once_in(2) {
                                 let piece = bytes[start..end].to_vec();
                                 Change::Write {
                                     offset: offset + start,
@@ -251,9 +235,9 @@ impl State {
         } else {
             0
         };
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         for change in std::mem::take(&mut self.name_changes) {
-            if matches!(crash, Crash::KeepSome { .. }) && random.chance() {
+            if matches!(crash, Crash::KeepSome { .. }) && random.once_in(2) {
                 change.apply(&mut self.durable_names);
             }
         }

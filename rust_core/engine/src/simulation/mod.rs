@@ -14,7 +14,6 @@
 //! generations) differ between runs of a seed; what happens does not depend on them.
 
 mod model;
-mod random;
 mod table;
 mod world;
 

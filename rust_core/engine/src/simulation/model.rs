@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use penstock_disk::Random;
 use penstock_model::Payload;
 
-use super::random::Random;
 use crate::answer::{Completion, Submission};
 
 /// Ids are taken from a small pool now and then, so that copies meet in flight.

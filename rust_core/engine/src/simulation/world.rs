@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_decode::Workspace;
-use penstock_disk::{Crash, Fault, FaultyFilesystem, Filesystem, Operation};
+use penstock_disk::{Crash, Fault, FaultyFilesystem, Filesystem, Operation, Random};
 use penstock_model::{AckLevel, DecodeLimits, ManualClock};
 use penstock_segment::{SegmentFile, TableKind};
 use penstock_wal::Log;
 
 use super::model::Model;
-use super::random::Random;
 use super::table::{CommitError, Table};
 use crate::answer::Completion;
 use crate::background::Turn;
