@@ -349,8 +349,12 @@ def test_temporary_folder_is_gone_whatever_ends_the_query(tmp_path: Path) -> Non
     assert not folders[0].exists()
 
 
+# A program started under `nohup` ignores SIGHUP and lets its children ignore it, which the query
+# respects; here the signals shall do what they do by default.
 KILLED_QUERY = """
-import pathlib, sys
+import pathlib, signal, sys
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 sys.path.insert(0, {tests!r})
 from penstock.table.query import run_query
 from unit.table.helpers import schema_of
