@@ -94,7 +94,7 @@ class SegmentFile:
     def rows(self) -> int: ...
     @property
     def partition_values(self) -> dict[str, str]:
-        """Raw values: {"project": …, "date": "YYYY-MM-DD"}; for `rejected` only the date."""
+        """Raw values: {"project": …, "date": "YYYY-MM-DD"}; of `rejected` only the date."""
     @property
     def stats_json(self) -> str:
         """Delta statistics: numRecords, minValues, maxValues, nullCount of the time and position
@@ -118,7 +118,7 @@ class Cut:
         also those that an earlier cut named."""
     @property
     def files(self) -> dict[str, list[SegmentFile]]:
-        """Per table (`events`, `rejected`); a table without rows has an empty list."""
+        """Per table (`events`, `rejected`, `recordings`); one without rows has an empty list."""
     @property
     def releases(self) -> bool:
         """Whether a WAL file could go once every table has passed this cut: then a table without
@@ -391,7 +391,7 @@ def read_quarantined(path: str) -> tuple[LogRecord, str, int]:
     """
 
 def arrow_schema_json(table: str) -> str:
-    """The columns of `events` or `rejected`: Delta schema JSON (`{"type":"struct","fields":…}`)."""
+    """The columns of a table: Delta schema JSON (`{"type":"struct","fields":…}`)."""
 
 def decode_for_bench(body: bytes, endpoint: int, coding: int) -> int:
     """Decode a body and forget it; the number of accepted events. For bench/python only."""

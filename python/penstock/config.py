@@ -192,6 +192,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Spec(Kind.BYTES, "Text of one event: the largest that SDKs send.", minimum=1, maximum=GIB),
     ] = 8 * MIB
+    max_recording_bytes: Annotated[
+        int,
+        Spec(
+            Kind.BYTES,
+            "Upload of session replay on the wire, and text of one snapshot in it: above the "
+            "25 MiB that PostHog's own service takes.",
+            minimum=1,
+            maximum=512 * MIB,
+        ),
+    ] = 28 * MIB
     max_events_per_request: Annotated[
         int,
         Spec(Kind.COUNT, "SDKs send hundreds, imports thousands.", minimum=1, maximum=1_000_000),

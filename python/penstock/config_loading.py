@@ -260,11 +260,13 @@ def _check_together(settings: Settings) -> None:
     together = "with the other settings"
     if settings.max_wal_bytes < 2 * settings.wal_file_bytes:
         raise ConfigError("max_wal_bytes", together, "must hold at least two wal_file_bytes")
-    if settings.max_wal_bytes < settings.max_request_bytes:
-        raise ConfigError(
-            "max_wal_bytes", together, "must be at least max_request_bytes: the log must hold one"
-        )
-    if settings.max_in_flight_bytes < settings.max_request_bytes:
-        raise ConfigError(
-            "max_in_flight_bytes", together, "must be at least max_request_bytes: none would fit"
-        )
+    for name in ("max_request_bytes", "max_recording_bytes"):
+        body_bytes = getattr(settings, name)
+        if settings.max_wal_bytes < body_bytes:
+            raise ConfigError(
+                "max_wal_bytes", together, f"must be at least {name}: the log must hold one"
+            )
+        if settings.max_in_flight_bytes < body_bytes:
+            raise ConfigError(
+                "max_in_flight_bytes", together, f"must be at least {name}: none would fit"
+            )

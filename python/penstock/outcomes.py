@@ -75,6 +75,9 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "invalid_brotli": _INVALID,
     "invalid_base64": _INVALID,
     "invalid_lz64": _INVALID,
+    "missing_snapshot_data": _INVALID,
+    "missing_session_id": _INVALID,
+    "invalid_session_id": _INVALID,
 }
 
 PUBLIC_TEXTS_USED_HERE: Final[dict[str, str]] = {

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from penstock import _core, outcomes
+from penstock.table.schema import TABLES
 
 
 def test_codes_of_the_core_are_the_keys_of_the_outcome_table() -> None:
@@ -36,7 +37,7 @@ def test_module_tells_its_build() -> None:
     assert _core.BUILD_FEATURES == ("testing",)
 
 
-@pytest.mark.parametrize("table", ["events", "rejected"])
+@pytest.mark.parametrize("table", TABLES)
 def test_schema_is_delta_json_with_columns(table: str) -> None:
     schema = json.loads(_core.arrow_schema_json(table))
     assert schema["type"] == "struct"

@@ -11,6 +11,11 @@ from penstock import _core
 COMPLETION_SECONDS = 20.0
 
 EVENT = {"event": "signed up", "distinct_id": "ada", "properties": {"n": 1}}
+# An upload of session replay, for the endpoint `s`.
+SNAPSHOT = (
+    b'[{"distinct_id":"ada","properties":'
+    b'{"token":"phc_boundary","$session_id":"s-1","$snapshot_data":[1]}}]'
+)
 
 
 def batch(*events: Any, token: str = "phc_boundary") -> bytes:

@@ -14,6 +14,7 @@ ENDPOINTS = [
     ("track", 5),
     ("engage", 6),
     ("i/v0/ai/batch", 7),
+    ("s", 16),
     ("penstock.v1.IngestService/Append", 32),
 ]
 

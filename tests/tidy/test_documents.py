@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from penstock import _core
+from penstock.table.schema import TABLES
 from penstock.transport.http_routes import CAPTURE_ENDPOINTS
 from support.repository import ROOT, files, name, table_headed, text
 
@@ -20,7 +21,7 @@ def test_settings_codes_and_commands_of_the_readme_are_those_of_the_code() -> No
     assert done.returncode == 0, f"run `make readme`\n{done.stderr}"
 
 
-@pytest.mark.parametrize("table", ["events", "rejected"])
+@pytest.mark.parametrize("table", TABLES)
 def test_columns_of_the_readme_are_those_of_the_table(table: str) -> None:
     fields = json.loads(_core.arrow_schema_json(table))["fields"]
     documented = [(row[0], row[1]) for row in table_headed(README, f"column of {table}")]

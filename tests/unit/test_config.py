@@ -170,10 +170,18 @@ def test_settings_are_checked_together():
         load(max_wal_bytes="64MiB")
     with pytest.raises(ConfigError, match="max_in_flight_bytes"):
         load(max_in_flight_bytes="10MiB")
-    small = {"wal_file_bytes": "1MiB", "max_request_bytes": "8MiB"}
+    small = {
+        "wal_file_bytes": "1MiB",
+        "max_request_bytes": "8MiB",
+        "max_recording_bytes": "8MiB",
+    }
     assert load(max_wal_bytes="8MiB", **small).max_wal_bytes == 8 * MIB
     with pytest.raises(ConfigError, match=r"max_wal_bytes .*at least max_request"):
         load(max_wal_bytes="8388607", **small)
+    with pytest.raises(ConfigError, match=r"max_wal_bytes .*at least max_recording"):
+        load(max_wal_bytes="8MiB", **small | {"max_recording_bytes": "8388609"})
+    with pytest.raises(ConfigError, match=r"max_in_flight_bytes .*at least max_recording"):
+        load(max_in_flight_bytes="20MiB")
 
 
 def test_tokens_are_taken_as_requests_name_them():

@@ -8,7 +8,7 @@ use penstock_bench::{Corpus, Ids};
 use penstock_decode::{Workspace, decode_request};
 use penstock_disk::RealFilesystem;
 use penstock_model::{Batch, Coding, Endpoint, LaneId, Payload, Position};
-use penstock_segment::{Codec, CutBuilder, Layout, RecordMeta, SegmentOptions};
+use penstock_segment::{ByTable, Codec, CutBuilder, Layout, RecordMeta, SegmentOptions};
 
 use crate::{request_context, scratch, throughput};
 
@@ -40,9 +40,8 @@ fn builder(directory: &Path, codec: Codec) -> CutBuilder {
         ..SegmentOptions::DEFAULT
     };
     CutBuilder::new(
-        RealFilesystem::shared(),
-        &directory.join("events"),
-        &directory.join("rejected"),
+        &RealFilesystem::shared(),
+        directory,
         Layout::Partitioned,
         options,
     )
@@ -64,7 +63,7 @@ fn build(builder: &mut CutBuilder, batches: &[Batch]) -> (u64, u64) {
             batch,
         };
         builder
-            .append(&record, true, true)
+            .append(&record, ByTable::ALL)
             .expect("the disk takes it");
     }
     let files = builder.finish().expect("the disk takes it");

@@ -242,6 +242,8 @@ class Committer:
     def _note_with(self, txns: Mapping[str, int]) -> Note:
         tables: dict[str, TableNote] = {}
         for name, table in self._tables.items():
+            if not table.made:
+                continue
             earlier = self._note.tables.get(name)
             its = dict(earlier.txns) if earlier else {}
             passed = {lane: table.passed(lane) for lane in {*its, *txns}}

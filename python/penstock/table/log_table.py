@@ -67,7 +67,7 @@ class LogTable:
     """One Delta table below the data directory. Used by one thread at a time.
 
     Attributes:
-        name: `events` or `rejected`.
+        name: Of the table and of its folder: one of `schema.TABLES`.
     """
 
     def __init__(self, data_dir: Path, schema: TableSchema) -> None:
@@ -77,6 +77,7 @@ class LogTable:
         self._directory = data_dir / schema.name
         self._files = LogFiles(self._directory)
         self._table: DeltaTable | None = None
+        self._made = True
         self._synced_version = -1
         self._checkpoint_version = -1
         self._table_id = ""
@@ -95,12 +96,19 @@ class LogTable:
         return self._table_id
 
     @property
+    def made(self) -> bool:
+        """Whether the table is there; one that is made late is not before its first row."""
+        return self._made
+
+    @property
     def version(self) -> int:
         """Newest version, all of which is synced."""
         return self._synced_version
 
     def open(self, note: TableNote | None, lanes: Iterable[str]) -> dict[str, int]:
         """Open the table, or create it, and give the position passed by each lane.
+
+        One that is made late is left for its first row, and has passed nothing.
 
         Durability: all that the answer rests on is synced.
 
@@ -114,12 +122,22 @@ class LogTable:
         """
         self._table = None
         self._synced_version = -1
-        if not self._files.entries() and not self._files.checkpoints():
-            if note is not None:
-                raise HoldCommitsError("table_missing", f"{self.name}: the table is gone")
+        self._made = True
+        if not self._is_there() and note is not None:
+            raise HoldCommitsError("table_missing", f"{self.name}: the table is gone")
+        if not self._is_there() and not self._schema.made_at_start:
+            self._made = False
+            return {}
+        return self._open_or_create(note, lanes)
+
+    def _is_there(self) -> bool:
+        return bool(self._files.entries() or self._files.checkpoints())
+
+    def _open_or_create(self, note: TableNote | None, lanes: Iterable[str]) -> dict[str, int]:
+        if not self._is_there():
             self._create()
         self._mend(note)
-        if not self._files.entries() and not self._files.checkpoints():
+        if not self._is_there():
             # The very creation was torn: there was nothing in it.
             self._create()
         table = self._open_whole(note)
@@ -145,7 +163,7 @@ class LogTable:
     @property
     def in_doubt(self) -> bool:
         """Whether the last commit may have landed; the next one finds out."""
-        return self._table is None
+        return self._made and self._table is None
 
     def check(self, files: Sequence[SegmentFileLike]) -> None:
         """Check the files of a cut before any table commits it.
@@ -158,6 +176,8 @@ class LogTable:
 
     def file_names(self) -> set[str]:
         """Give the names, without folders, of all files that the newest version names."""
+        if not self._made:
+            return set()
         assert self._table is not None, "only right after opening"  # noqa: S101 - a bug
         return {PurePosixPath(uri).name for uri in self._table.file_uris()}
 
@@ -172,15 +192,21 @@ class LogTable:
             txns: Lane to position, for every lane with a position in the cut.
 
         Returns:
-            Whether a commit was made; False if the table had it already.
+            Whether a commit was made; False if the table had it already, or is to be made with its
+            first row and this cut has none.
 
         Raises:
             CutFilesLostError: A file is gone: this cut can never be committed.
             CommitFailedError: It did not land, or that is not known; call again with the same.
             HoldCommitsError: The table is not as we left it, or has rows of these files already.
         """
-        table = self._table
+        if not self._made and not files:
+            return False
         try:
+            if not self._made:
+                self._open_or_create(None, txns)
+                self._made = True
+            table = self._table
             if table is not None and self._tip_was_replaced():
                 # An update of the object would not notice a log that was set back below it.
                 _log.warning("table_log_changed", table=self.name, version=self.version)

@@ -66,6 +66,9 @@ def _is_in(name: str, spans: dict[str, tuple[int, int]]) -> bool:
 
 def _files(directory: Path) -> Iterator[Path]:
     """List the files below the partitions; not the log, nor anything else beside them."""
+    if not directory.exists():
+        # A table that is made with its first row.
+        return
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith(("_", ".")):

@@ -87,7 +87,7 @@ def run_query(
     read_tail: ReadTail | None = None,
     schema_of: Callable[[str], TableSchema] = core_schema,
 ) -> QueryResult:
-    """Run SQL over `events` and `rejected`, as they are at this moment.
+    """Run SQL over the tables, each a view of its name, as they are at this moment.
 
     Args:
         data_dir: Data directory of a live or stopped server. Nothing in it is changed.

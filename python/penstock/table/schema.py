@@ -1,4 +1,4 @@
-"""What the two tables look like. Their columns are named in one place: the core."""
+"""What the tables look like. Their columns are named in one place: the core."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from typing import Final
 PARTITION_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "events": ("project", "date"),
     "rejected": ("date",),
+    "recordings": ("project", "date"),
 }
 TABLES: Final = tuple(PARTITION_COLUMNS)
+
+# Made with their first row, not at the start: most servers get none, and a table that is there
+# takes a commit each time that files of the log go.
+_MADE_LATE: Final = frozenset({"recordings"})
 
 # Delta's simple types as DuckDB names them.
 _SQL_TYPES: Final = {
@@ -41,6 +46,11 @@ class TableSchema:
         """Columns that are in the path instead of the files."""
         return PARTITION_COLUMNS[self.name]
 
+    @property
+    def made_at_start(self) -> bool:
+        """Whether the table is there from the first start on, without a row."""
+        return self.name not in _MADE_LATE
+
     def sql_columns(self) -> dict[str, str]:
         """Give the columns in order, with their types in SQL."""
         return sql_columns(self.schema_json)
@@ -57,7 +67,7 @@ def column_types(schema_json: str) -> dict[str, object]:
 
 
 def core_schema(name: str) -> TableSchema:
-    """Ask the core for the columns of `events` or `rejected`."""
+    """Ask the core for the columns of a table."""
     from penstock import _core  # noqa: PLC0415 - tests of this room run without it
 
     return TableSchema(name, _core.arrow_schema_json(name))

@@ -1,4 +1,4 @@
-"""The views `events` and `rejected` in DuckDB: files of a table's version, and rows of the log."""
+"""A view of each table in DuckDB: files of a table's version, and rows of the log."""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@ Three things of a record stand outside of its payload and must not be lost on th
   so it is put forward by as much as the record is old: to what that clock would show now.
 - The client's address. It goes as `X-Forwarded-For`, which a server heeds that trusts a proxy.
 
+An upload of session replay says when it was sent in its first snapshot, which would win over a
+query: it goes in an envelope, whose own word wins.
+
 Members are added at the end of the text of a body, where they win over earlier ones of the same
 name; no event is written anew.
 """
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 _GRPC_PREFIX: Final = "penstock."
 """How the endpoint of a record begins that came by gRPC: no path of HTTP does."""
 _GRPC_GOES_TO: Final = "batch"
+_RECORDINGS: Final = "s"
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,7 +79,8 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
         body, coding = gzip.compress(record.text(), mtime=0), "gzip"
     if sent_at_us is not None or record.request_token is not None:
         text = record.text()
-        changed = with_members(text, record.request_token, sent_at_us)
+        wrap = endpoint == _RECORDINGS
+        changed = with_members(text, record.request_token, sent_at_us, wrap=wrap)
         if changed is not None:
             body = changed if coding == "identity" else gzip.compress(changed, mtime=0)
             coding = "identity" if coding == "identity" else "gzip"
@@ -86,8 +91,16 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
     return HttpForm(endpoint + query, headers, body)
 
 
-def with_members(text: bytes, token: str | None, sent_at_us: int | None) -> bytes | None:
+def with_members(
+    text: bytes, token: str | None, sent_at_us: int | None, *, wrap: bool = False
+) -> bytes | None:
     """Add a token and the client's clock to a body, which is JSON that the service takes.
+
+    Args:
+        text: The body.
+        token: To be added; None: none.
+        sent_at_us: Likewise.
+        wrap: Whether an event, or an array of them, is put into an envelope for the clock alone.
 
     Returns:
         None if the body has no place for a clock and needs no token: it goes into the query then.
@@ -98,12 +111,13 @@ def with_members(text: bytes, token: str | None, sent_at_us: int | None) -> byte
         members["api_key"] = token
     if sent_at_us is not None and (sent_at := _time_text(sent_at_us)) is not None:
         members["sent_at"] = sent_at
+    wrapped = token is not None or (wrap and bool(members))
     if text.startswith(b"["):
-        return None if token is None else b'{"batch":%s,%s}' % (text, _inner(members))
+        return b'{"batch":%s,%s}' % (text, _inner(members)) if wrapped else None
     starts = _member_starts(text)
     if text.startswith(b"[", starts.get("batch", len(text))):
         return text.removesuffix(b"}") + b"," + _inner(members) + b"}" if members else None
-    if token is None:
+    if not wrapped:
         return None
     if text.startswith(b"true", starts.get(_IMPORT_FLAG, len(text))):
         members[_IMPORT_FLAG] = True

@@ -89,6 +89,8 @@ class HttpFront:
         self.limits = limits
         self.submit = submit or _refuse_capture
         self.unknown = Route(UNKNOWN)
+        for route in (*self.routes.values(), self.unknown):
+            route.max_body_bytes = route.max_body_bytes or limits.max_request_bytes
         self.draining = False
         self.read_buffer = memoryview(bytearray(READ_BYTES))
         self.connections: set[HttpConnection] = set()
@@ -230,7 +232,7 @@ def capture_front(
     def alive() -> Page:
         return Page(200, http_responses.TEXT, b"capture")
 
-    routes = capture_routes(endpoints)
+    routes = capture_routes(endpoints, {"s": limits.max_recording_bytes})
     routes |= page_routes((("/", alive), ("/_liveness", alive), ("/_readiness", readiness)))
     routes = mounted(routes, prefixes)
     front = HttpFront("http", routes=routes, limits=limits, submit=engine.submit_http, clock=clock)

@@ -64,6 +64,7 @@ class HttpLimits:
 
     Attributes:
         max_request_bytes: Body on the wire.
+        max_recording_bytes: The same of an upload of session replay.
         max_receiving_bytes: Parts of unfinished requests over all connections; past it 503. The
             core's own budget starts when a body is whole.
         max_connections: Open connections; past it 503 and close.
@@ -80,6 +81,7 @@ class HttpLimits:
     """
 
     max_request_bytes: int = 20 << 20
+    max_recording_bytes: int = 28 << 20
     max_receiving_bytes: int = 128 << 20
     max_connections: int = 10_000
     trusted_proxies: int = 0
@@ -95,6 +97,7 @@ class HttpLimits:
         """Take from the settings what they decide."""
         return cls(
             max_request_bytes=settings.max_request_bytes,
+            max_recording_bytes=settings.max_recording_bytes,
             max_receiving_bytes=settings.max_in_flight_bytes,
             max_connections=settings.max_connections,
             trusted_proxies=settings.trusted_proxies,

@@ -189,7 +189,7 @@ class HttpProtocol(HttpConnection):
             or not route.endpoint
             or front.draining
             or self._expect is not None
-            or self._content_length > front.limits.max_request_bytes
+            or self._content_length > route.max_body_bytes
             or self._header_bytes > MAX_HEADER_BYTES
             or self._header_count > MAX_HEADERS
             or len(self._url) > MAX_URL_BYTES
@@ -222,7 +222,7 @@ class HttpProtocol(HttpConnection):
             body = b"".join(self._pieces)
             self._pieces = None
         self._body = None
-        if len(body) > self.front.limits.max_request_bytes:
+        if len(body) > request.route.max_body_bytes:
             self._refuse_body(request, refused_here("request_too_large"))
         if self._verdict is None:
             self._submit(request, body)
@@ -248,7 +248,7 @@ class HttpProtocol(HttpConnection):
                 # It wins over a body, and a header told of that. To the core it is a form.
                 body = b"data=" + query.data
                 coding = query.coding
-                if len(body) > front.limits.max_request_bytes:
+                if len(body) > request.route.max_body_bytes:
                     self._reading = None
                     request.finish(refused_here("request_too_large"))
                     return
@@ -329,7 +329,7 @@ class HttpProtocol(HttpConnection):
         self._verdict = verdict_of_head(self.front, request, method, asterisk=self._url == b"*")
         if self._verdict is None and expects and self._expect != b"100-continue":
             self._verdict = _EXPECTATION_FAILED
-        maximum = self.front.limits.max_request_bytes
+        maximum = request.route.max_body_bytes
         if self._content_length > maximum:
             verdict = self._verdict or refused_here("request_too_large")
             small = self._content_length <= maximum + MAX_DISCARDED_BYTES
@@ -377,7 +377,7 @@ class HttpProtocol(HttpConnection):
 
     def _more_body(self, request: HttpRequest, body: bytes) -> None:
         self._body_bytes += len(body)
-        maximum = self.front.limits.max_request_bytes
+        maximum = request.route.max_body_bytes
         if self._verdict is None:
             if self._body_bytes > maximum:
                 self._refuse_body(request, refused_here("request_too_large"))

@@ -24,18 +24,25 @@ class Route:
         name: Label in metrics, from a closed set.
         endpoint: Number that the core knows a capture route by; 0: a page.
         page: Makes the answer to GET; None on capture routes.
+        max_body_bytes: Body on the wire; 0 until its listener sets what it takes by default.
         allow: The methods that it takes.
         stored: Requests answered with the plain success; counted here because it is per request.
     """
 
-    __slots__ = ("allow", "endpoint", "name", "page", "stored")
+    __slots__ = ("allow", "endpoint", "max_body_bytes", "name", "page", "stored")
 
     def __init__(
-        self, name: str, *, endpoint: int = 0, page: Callable[[], Page] | None = None
+        self,
+        name: str,
+        *,
+        endpoint: int = 0,
+        page: Callable[[], Page] | None = None,
+        max_body_bytes: int = 0,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
         self.page = page
+        self.max_body_bytes = max_body_bytes
         self.allow = CAPTURE_METHODS if endpoint else PAGE_METHODS
         self.stored = 0
 
@@ -50,20 +57,24 @@ CAPTURE_ENDPOINTS: Final = (
     "track",
     "engage",
     "i/v0/ai/batch",
+    "s",
 )
 """Endpoints of the core that are HTTP paths: with and without final slash, never redirected."""
 
 
-def capture_routes(endpoints: Iterable[tuple[str, int]]) -> dict[bytes, Route]:
+def capture_routes(
+    endpoints: Iterable[tuple[str, int]], max_body_bytes: Mapping[str, int]
+) -> dict[bytes, Route]:
     """Make the capture routes by raw path.
 
     Args:
         endpoints: `_core.endpoints()`.
+        max_body_bytes: Of the endpoints that take other bodies than the listener by default.
     """
     table: dict[bytes, Route] = {}
     for name, number in endpoints:
         if name in CAPTURE_ENDPOINTS:
-            route = Route(name, endpoint=number)
+            route = Route(name, endpoint=number, max_body_bytes=max_body_bytes.get(name, 0))
             # An empty query is common enough to be found without looking for its mark.
             for ending in (b"", b"/", b"?", b"/?"):
                 table[b"/" + name.encode() + ending] = route

@@ -20,6 +20,7 @@ pub(crate) enum Root {
     Uuid,
     Timestamp,
     Offset,
+    SentAt,
     Properties,
     Set,
     SetOnce,
@@ -36,6 +37,7 @@ static ROOT_FIELDS: FieldTable<ROOT_COUNT> = FieldTable::new(&[
     (b"uuid", Root::Uuid as usize),
     (b"timestamp", Root::Timestamp as usize),
     (b"offset", Root::Offset as usize),
+    (b"sent_at", Root::SentAt as usize),
     (b"properties", Root::Properties as usize),
     (b"$set", Root::Set as usize),
     (b"$set_once", Root::SetOnce as usize),
@@ -59,6 +61,9 @@ pub(crate) enum Inner {
     IgnoreSentAt,
     /// `$elements`, which becomes a chain if there is none.
     Elements,
+    SnapshotSource,
+    /// `$snapshot_data` as SDKs send it, `$snapshot_items` as PostHog's service passes it on.
+    SnapshotData,
 }
 
 static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
@@ -77,13 +82,16 @@ static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
     (b"token", Inner::Token as usize),
     (b"$ignore_sent_at", Inner::IgnoreSentAt as usize),
     (ELEMENTS_KEY.as_bytes(), Inner::Elements as usize),
+    (b"$snapshot_source", Inner::SnapshotSource as usize),
+    (b"$snapshot_data", Inner::SnapshotData as usize),
+    (b"$snapshot_items", Inner::SnapshotData as usize),
 ]);
 
 /// Autocapture's elements: taken out of the properties once there is a chain of them.
 pub(crate) const ELEMENTS_KEY: &str = "$elements";
 
 const ROOT_COUNT: usize = Root::Groups as usize + 1;
-const INNER_COUNT: usize = Inner::Elements as usize + 1;
+const INNER_COUNT: usize = Inner::SnapshotData as usize + 1;
 
 /// Places by field, and one that nobody reads for the keys that name none.
 type RootPlaces = [Value; ROOT_COUNT + 1];

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use penstock_model::{Batch, BatchText, Code, Endpoint, Payload, Refusal, RequestContext, Text};
 
 use crate::coding::Decompressors;
-use crate::envelope::{self, Shape};
+use crate::envelope::{self, Envelope, Shape};
 use crate::event::{RawEvent, Root};
-use crate::json::slice;
+use crate::json::{Value, slice};
 use crate::timestamps::Clocks;
 use crate::verdict::{Judge, read_time};
 use crate::{token, utf8};
@@ -106,11 +106,8 @@ fn decode_text(
     let resolved = token::resolve(text, context.token.as_deref(), &envelope, raw_events).map_err(
         |refusal| unusable(refusal, bytes, context.endpoint, envelope.shape, raw_events),
     )?;
-    let sent_at_us = match envelope.shape {
-        // An event's own `sent_at` is no clock of its request (`posthog-protocol.md` §3.6).
-        Shape::Single => context.sent_at_us,
-        _ => read_time(text, envelope.sent_at).or(context.sent_at_us),
-    };
+    let sent_at = sent_at_of(context.endpoint, &envelope, raw_events);
+    let sent_at_us = read_time(text, sent_at).or(context.sent_at_us);
     let mut judge = Judge {
         text,
         context,
@@ -142,6 +139,19 @@ fn decode_text(
     })
 }
 
+/// Where a body says when it was sent (`posthog-protocol.md` §3.6).
+fn sent_at_of(endpoint: Endpoint, envelope: &Envelope, events: &[RawEvent]) -> Value {
+    match envelope.shape {
+        Shape::Batch => envelope.sent_at,
+        // Elsewhere an event's own `sent_at` is no clock of its request.
+        _ if !endpoint.takes_recordings() => Value::ABSENT,
+        Shape::Single => envelope.sent_at,
+        Shape::Array => events
+            .first()
+            .map_or(Value::ABSENT, |event| event[Root::SentAt]),
+    }
+}
+
 /// A document in which no token was found may not be a request at all: then it says that.
 fn unusable(
     refusal: Refusal,
@@ -162,8 +172,8 @@ fn unusable(
     }
     let is_event =
         |event: &RawEvent| !event[Root::Event].is_absent() || !event[Root::DistinctId].is_absent();
-    // On the engage endpoint an event needs no name, so that any object is one.
-    let needs_name = endpoint != Endpoint::Engage;
+    // Where an event needs no name, any object is one.
+    let needs_name = endpoint.default_event_name().is_none();
     if needs_name && shape == Shape::Single && !events.iter().any(is_event) {
         return Refusal::new(
             Code::UnsupportedShape,

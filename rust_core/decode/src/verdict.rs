@@ -1,7 +1,9 @@
 //! Decides one event: reads out its texts, its time and its id, and says what is wrong with it.
 
+use std::borrow::Cow;
+
 use penstock_model::{
-    ClientIp, Code, Endpoint, Event, Outcome, RequestContext, Text, Uuid, Warning, Warnings,
+    ClientIp, Code, Event, Outcome, RequestContext, Text, Uuid, Warning, Warnings,
 };
 
 use crate::distinct_id::{self, Changes, Id};
@@ -11,8 +13,8 @@ use crate::timestamps::{self, Claim, Clocks, Computed};
 use crate::token::Resolved;
 use crate::{elements, properties, uuids};
 
-/// The name of an event without one on the engage endpoint.
-const IDENTIFY: &str = "$identify";
+/// Longest session id of a snapshot (`posthog-protocol.md` §3.9).
+const MAX_SESSION_ID_BYTES: usize = 70;
 
 /// What all events of a request are judged by.
 #[derive(Debug)]
@@ -57,10 +59,19 @@ impl Judge<'_> {
         });
         let uuid = self.uuid(raw[Root::Uuid]);
         note(uuid.is_err().then_some(Code::InvalidUuid));
+        let is_snapshot = self.context.endpoint.takes_recordings();
+        if is_snapshot {
+            note(self.snapshot_fault(raw));
+        }
 
         let (timestamp_us, client_timestamp) = self.timestamp(raw, &mut warnings);
         let readable = !(too_large || raw.too_deep || bad_properties);
-        let (elements_chain, without_elements) = self.elements_chain(raw, readable, &mut warnings);
+        // Of a snapshot there is no chain to store them in instead.
+        let (elements_chain, without_elements) = if is_snapshot {
+            (None, false)
+        } else {
+            self.elements_chain(raw, readable, &mut warnings)
+        };
         let properties = if readable {
             let properties = properties::write(self.text, raw, without_elements, &mut self.side);
             if properties.lone_surrogate_replaced {
@@ -99,6 +110,11 @@ impl Judge<'_> {
             properties,
             session_id: self.optional(raw[Inner::SessionId], true, &mut warnings),
             window_id: self.optional(raw[Inner::WindowId], true, &mut warnings),
+            snapshot_source: if is_snapshot {
+                self.optional(raw[Inner::SnapshotSource], false, &mut warnings)
+            } else {
+                None
+            },
             lib: self.optional(raw[Inner::Lib], false, &mut warnings),
             lib_version: self.optional(raw[Inner::LibVersion], false, &mut warnings),
             elements_chain,
@@ -111,10 +127,10 @@ impl Judge<'_> {
 
     fn event_name(&mut self, value: Value, warnings: &mut Warnings) -> (Text, Option<Code>) {
         if value.is_null(self.text.as_bytes()) {
-            if self.context.endpoint == Endpoint::Engage {
-                return (self.write(IDENTIFY), None);
-            }
-            return (Text::EMPTY, Some(Code::MissingEventName));
+            return match self.context.endpoint.default_event_name() {
+                Some(name) => (self.write(name), None),
+                None => (Text::EMPTY, Some(Code::MissingEventName)),
+            };
         }
         match self.optional(value, false, warnings) {
             None => (Text::EMPTY, Some(Code::InvalidEventName)),
@@ -151,18 +167,30 @@ impl Judge<'_> {
         if !value.is_string(self.text.as_bytes()) {
             return Err(());
         }
-        let literal = self.literal(value);
-        if literal.is_empty() {
+        let text = self.string(value);
+        if text.is_empty() {
             return Ok(None);
         }
-        let uuid = if value.escaped() {
-            let mut text = String::new();
-            unescape(literal, false, &mut text);
-            uuids::parse(&text)
-        } else {
-            uuids::parse(literal)
+        uuids::parse(&text).map(Some).ok_or(())
+    }
+
+    /// What a snapshot of session replay lacks; what is in it is not looked at.
+    fn snapshot_fault(&self, raw: &RawEvent) -> Option<Code> {
+        let bytes = self.text.as_bytes();
+        if !matches!(raw[Inner::SnapshotData].kind(bytes), b'[' | b'{') {
+            return Some(Code::MissingSnapshotData);
+        }
+        let session_id = raw[Inner::SessionId];
+        if session_id.is_null(bytes) {
+            return Some(Code::MissingSessionId);
+        }
+        let is_id = |text: &str| {
+            let mut letters = text.bytes();
+            (1..=MAX_SESSION_ID_BYTES).contains(&text.len())
+                && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'-')
         };
-        uuid.map(Some).ok_or(())
+        let valid = session_id.is_string(bytes) && is_id(&self.string(session_id));
+        (!valid).then_some(Code::InvalidSessionId)
     }
 
     fn timestamp(&mut self, raw: &RawEvent, warnings: &mut Warnings) -> (i64, Option<Text>) {
@@ -257,8 +285,15 @@ impl Judge<'_> {
         Some(Text::in_side(start, self.side.len()))
     }
 
-    fn literal(&self, value: Value) -> &str {
-        slice(self.text, value.start() + 1, value.end() - 1)
+    /// What a string means.
+    fn string(&self, value: Value) -> Cow<'_, str> {
+        let literal = slice(self.text, value.start() + 1, value.end() - 1);
+        if !value.escaped() {
+            return Cow::Borrowed(literal);
+        }
+        let mut text = String::with_capacity(literal.len());
+        unescape(literal, false, &mut text);
+        Cow::Owned(text)
     }
 
     fn write(&mut self, text: &str) -> Text {

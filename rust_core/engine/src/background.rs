@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use penstock_decode::Workspace;
 use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::{LaneId, Payload, Position};
-use penstock_segment::{CutBuilder, RecordMeta, SegmentError, TableKind};
+use penstock_segment::{CutBuilder, RecordMeta, SegmentError};
 use penstock_wal::{LaneSpan, Log, LogItem, LogReader};
 
 use crate::cut::{Cut, CutLane, CutSlot};
@@ -102,9 +102,8 @@ impl<T: Send + 'static> Background<T> {
         first: Position,
     ) -> Self {
         let builder = CutBuilder::new(
-            Arc::clone(&filesystem),
-            &layout.events(),
-            &layout.rejected(),
+            &filesystem,
+            &layout.root,
             penstock_segment::Layout::Partitioned,
             shared.options.segment.clone(),
         );
@@ -448,8 +447,9 @@ impl<T: Send + 'static> Background<T> {
                 position: span.last.min(position),
             })
             .collect();
-        self.shared.metrics.rows_built_events.add(rows.events);
-        self.shared.metrics.rows_built_rejected.add(rows.rejected);
+        for (table, rows) in rows.iter() {
+            self.shared.metrics.rows_built[table].add(*rows);
+        }
         self.shared.metrics.cuts.add(1);
         self.shared
             .metrics
@@ -523,18 +523,10 @@ fn append(
     meta: &RecordMeta<'_>,
     passed: &Mutex<Passed>,
 ) -> Result<(), BuildError> {
-    let (events, rejected) = {
-        let passed = passed.lock();
-        (
-            passed.wants(TableKind::Events, meta.lane, meta.position),
-            passed.wants(TableKind::Rejected, meta.lane, meta.position),
-        )
-    };
+    let tables = passed.lock().wanting(meta.lane, meta.position);
     #[cfg(test)]
     assert_ne!(meta.project, tests::POISON, "a record that can't be built");
-    if events || rejected {
-        builder.append(meta, events, rejected)?;
-    }
+    builder.append(meta, tables)?;
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 //! format.json   {"format_version": 1, "created_at_unix_us": …}; written once, checked before anything is opened
 //! lock          held with flock while an engine is open
 //! reserve       preallocated; freed when the disk is full so that what was acknowledged can be flushed
-//! wal/ dedup/ events/ rejected/
+//! wal/ dedup/
+//! events/ …     a folder for each table, by its name
 //! ```
 
 use std::ffi::OsStr;
@@ -12,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use penstock_disk::{Filesystem, FilesystemKind, LockGuard};
+use penstock_segment::TableKind;
 
 use crate::error::EngineError;
 
@@ -46,12 +48,8 @@ impl Layout {
         self.root.join("dedup")
     }
 
-    pub(crate) fn events(&self) -> PathBuf {
-        self.root.join("events")
-    }
-
-    pub(crate) fn rejected(&self) -> PathBuf {
-        self.root.join("rejected")
+    fn table(&self, table: TableKind) -> PathBuf {
+        self.root.join(table.name())
     }
 
     pub(crate) fn reserve(&self) -> PathBuf {
@@ -81,13 +79,8 @@ pub(crate) fn open(
     {
         check_format(filesystem, layout)?;
     } else {
-        let known = [
-            layout.wal(),
-            layout.events(),
-            layout.rejected(),
-            layout.dedup(),
-        ];
-        for path in &known {
+        let tables = TableKind::ALL.map(|table| layout.table(table));
+        for path in [layout.wal(), layout.dedup()].iter().chain(&tables) {
             if filesystem.exists(path).map_err(unusable)? {
                 // Without the file nothing tells what wrote these: reading them wrongly could
                 // cost events.

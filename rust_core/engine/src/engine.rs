@@ -354,17 +354,7 @@ impl<T: Send + 'static> Engine<T> {
         let passed = self.passed.lock();
         let mut released = Position::ZERO;
         for span in self.log.lanes() {
-            let lowest = [TableKind::Events, TableKind::Rejected]
-                .into_iter()
-                .map(|table| {
-                    let mut lanes = passed.table(table).iter();
-                    lanes
-                        .find(|lane| lane.lane == span.lane)
-                        .map(|lane| lane.position)
-                })
-                .min()
-                .flatten();
-            match lowest {
+            match passed.by_all(span.lane) {
                 Some(lowest) if lowest >= span.last => released = span.last,
                 Some(lowest) => return lowest.min(up_to),
                 None => break,

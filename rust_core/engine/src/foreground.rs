@@ -153,6 +153,7 @@ impl<T: Send + 'static> Foreground<T> {
                 client_address,
             } => {
                 request.endpoint = endpoint;
+                request.limits = options.limits_of(endpoint);
                 request.coding = coding;
                 request.sent_at_us = sent_at_us;
                 request.client_address = client_address;
@@ -177,7 +178,7 @@ impl<T: Send + 'static> Foreground<T> {
         };
         let payload_bytes = payload.len() as u64;
         let expected_bytes =
-            expected_decoded_bytes(payload.as_slice(), request.coding, &options.limits) as u64;
+            expected_decoded_bytes(payload.as_slice(), request.coding, &request.limits) as u64;
         // A plain body is its own text.
         let held_bytes = match expected_bytes {
             expected if expected == payload_bytes => payload_bytes,

@@ -42,7 +42,7 @@ pub use inspect::{CheckStep, InspectedRecord, LogInspector, repair_log};
 pub use journal::{LogEvent, LogLevel};
 pub use options::{EngineOptions, ProjectOptions};
 pub use penstock_disk::CrashPoint;
-pub use penstock_segment::{SegmentFile, TableKind, delta_schema_json};
+pub use penstock_segment::{ByTable, SegmentFile, TableKind, delta_schema_json};
 pub use penstock_wal::{FileReport, FoundDamage};
 pub use quarantine::{QuarantinedRecord, read_quarantined};
 pub use tail::{TailRead, read_tail};

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use penstock_model::{Batch, Code, Endpoint, Outcome};
+use penstock_segment::{ByTable, TableKind};
 
 /// A number that only goes up.
 #[derive(Debug, Default)]
@@ -38,8 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) records_synced: Counter,
     pub(crate) log_failures: Counter,
     pub(crate) log_reopened: Counter,
-    pub(crate) rows_built_events: Counter,
-    pub(crate) rows_built_rejected: Counter,
+    pub(crate) rows_built: ByTable<Counter>,
     pub(crate) records_read_back: Counter,
     pub(crate) records_quarantined: Counter,
     pub(crate) cuts: Counter,
@@ -62,8 +62,7 @@ impl Default for Metrics {
             records_synced: Counter::default(),
             log_failures: Counter::default(),
             log_reopened: Counter::default(),
-            rows_built_events: Counter::default(),
-            rows_built_rejected: Counter::default(),
+            rows_built: ByTable::default(),
             records_read_back: Counter::default(),
             records_quarantined: Counter::default(),
             cuts: Counter::default(),
@@ -200,12 +199,17 @@ impl Metrics {
             (
                 "penstock_segment_events_rows_total",
                 "Rows built for the events table.",
-                &self.rows_built_events,
+                &self.rows_built[TableKind::Events],
             ),
             (
                 "penstock_segment_rejected_rows_total",
                 "Rows built for the rejected table.",
-                &self.rows_built_rejected,
+                &self.rows_built[TableKind::Rejected],
+            ),
+            (
+                "penstock_segment_recordings_rows_total",
+                "Rows built for the recordings table.",
+                &self.rows_built[TableKind::Recordings],
             ),
             (
                 "penstock_engine_records_read_back_total",

@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use penstock_model::{AckLevel, DecodeLimits};
+use penstock_model::{AckLevel, DecodeLimits, Endpoint};
 use penstock_segment::SegmentOptions;
+
+/// Containers open at once in an upload of session replay. The tree of a page nests two at each
+/// level, and some SDKs send it as it is; this is a tree of 500 levels.
+const RECORDING_JSON_DEPTH: u32 = 1_024;
 
 /// A named project: its tokens, and its own ack level where it differs.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub struct EngineOptions {
     pub dedup_memory_bytes: u64,
     pub dedup_disk_bytes: u64,
     pub limits: DecodeLimits,
+    /// Text of one snapshot of session replay, in the place of `limits.max_event_bytes`.
+    pub max_recording_bytes: u32,
     /// Bytes of requests between admission and answer, decompressed: LIM-2.
     pub max_in_flight_bytes: u64,
     pub max_wal_bytes: u64,
@@ -44,4 +50,16 @@ pub struct EngineOptions {
     /// An answer at `table` waits this long for the commit.
     pub table_ack_timeout: Duration,
     pub projects: Vec<ProjectOptions>,
+}
+
+impl EngineOptions {
+    /// The limits of a request that comes by `endpoint`.
+    pub(crate) fn limits_of(&self, endpoint: Endpoint) -> DecodeLimits {
+        let mut limits = self.limits;
+        if endpoint.takes_recordings() {
+            limits.max_event_bytes = self.max_recording_bytes;
+            limits.max_json_depth = limits.max_json_depth.max(RECORDING_JSON_DEPTH);
+        }
+        limits
+    }
 }

@@ -262,6 +262,7 @@ mod tests {
             properties: Text::EMPTY,
             session_id: None,
             window_id: None,
+            snapshot_source: None,
             lib: None,
             lib_version: None,
             elements_chain: None,

@@ -8,11 +8,10 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use penstock_decode::Workspace;
 use penstock_model::{LaneId, Payload, Position};
-use penstock_segment::{Codec, CutBuilder, RecordMeta, SegmentOptions, TableKind};
+use penstock_segment::{ByTable, Codec, CutBuilder, RecordMeta, SegmentOptions, TableKind};
 
 use crate::directory::Layout;
 use crate::error::EngineError;
@@ -50,9 +49,8 @@ pub fn read_tail<S: BuildHasher>(
         ..SegmentOptions::DEFAULT
     };
     let mut builder = CutBuilder::new(
-        Arc::clone(&filesystem),
-        &output_directory.join("events"),
-        &output_directory.join("rejected"),
+        &filesystem,
+        output_directory,
         penstock_segment::Layout::Flat,
         options,
     );
@@ -84,8 +82,7 @@ pub fn read_tail<S: BuildHasher>(
                             endpoint: stored.request.endpoint,
                             batch: &batch,
                         },
-                        true,
-                        true,
+                        ByTable::ALL,
                     )
                     .or_else(|error| {
                         if error.concerns_record() {
@@ -105,12 +102,8 @@ pub fn read_tail<S: BuildHasher>(
         .map_err(|error| EngineError::log(&error))?;
     let files = builder.finish().map_err(|error| EngineError::log(&error))?;
     for file in files {
-        let folder = match file.table {
-            TableKind::Events => "events",
-            TableKind::Rejected => "rejected",
-        };
         read.files
-            .push((file.table, output_directory.join(folder).join(&file.path)));
+            .push((file.table, output_directory.join(&file.path)));
     }
     read.spans = report.spans;
     read.damage.extend(report.damage);

@@ -220,6 +220,8 @@ pub struct Event {
     pub properties: Text,
     pub session_id: Option<Text>,
     pub window_id: Option<Text>,
+    /// `$snapshot_source`: what a snapshot of session replay was taken of.
+    pub snapshot_source: Option<Text>,
     pub lib: Option<Text>,
     pub lib_version: Option<Text>,
     pub elements_chain: Option<Text>,

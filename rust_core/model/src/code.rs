@@ -101,6 +101,11 @@ codes! {
     InvalidBrotli, "invalid_brotli", Request, "failed to decode request: invalid BROTLI data";
     InvalidBase64, "invalid_base64", Request, "failed to decode request: invalid BASE64 data";
     InvalidLz64, "invalid_lz64", Request, "failed to decode request: invalid LZ64 data";
+    // One snapshot of session replay.
+    MissingSnapshotData, "missing_snapshot_data", Event,
+        "replay event submitted without snapshot data";
+    MissingSessionId, "missing_session_id", Event, "replay event submitted without session id";
+    InvalidSessionId, "invalid_session_id", Event, "replay event has invalid session id";
 }
 
 impl Code {

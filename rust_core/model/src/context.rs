@@ -40,11 +40,13 @@ pub enum Endpoint {
     Engage = 6,
     /// AI events in batches; taken and read like all others.
     AiBatch = 7,
+    /// Session replay: `/s`.
+    Recordings = 16,
     GrpcAppend = 32,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Batch,
         Self::E,
         Self::IV0E,
@@ -52,6 +54,7 @@ impl Endpoint {
         Self::Track,
         Self::Engage,
         Self::AiBatch,
+        Self::Recordings,
         Self::GrpcAppend,
     ];
 
@@ -71,7 +74,23 @@ impl Endpoint {
             Self::Track => "track",
             Self::Engage => "engage",
             Self::AiBatch => "i/v0/ai/batch",
+            Self::Recordings => "s",
             Self::GrpcAppend => "penstock.v1.IngestService/Append",
+        }
+    }
+
+    /// Whether what it brings are snapshots of session replay: judged by rules of their own, and
+    /// stored apart from events.
+    pub const fn takes_recordings(self) -> bool {
+        matches!(self, Self::Recordings)
+    }
+
+    /// The name of an event that comes by it without one; `None`: that is refused.
+    pub const fn default_event_name(self) -> Option<&'static str> {
+        match self {
+            Self::Engage => Some("$identify"),
+            Self::Recordings => Some("$snapshot"),
+            _ => None,
         }
     }
 }

@@ -19,14 +19,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The module `penstock._core`.
 #[pyo3::pymodule]
 mod _core {
+    use penstock_engine::CrashPoint;
     use penstock_engine::decode::{DECODER_VERSION, Workspace, decode_request};
-    use penstock_engine::{CrashPoint, TableKind};
     use penstock_model::{
         Code, CodeScope, Coding, DecodeLimits, Endpoint, Outcome, RequestContext, Warning,
     };
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
     use pyo3::pybacked::PyBackedBytes;
+
+    use crate::segments::table_kind;
 
     #[pymodule_export]
     use crate::engine::Engine;
@@ -91,14 +93,10 @@ mod _core {
             .collect()
     }
 
-    /// The columns of `events` or `rejected` as Delta schema JSON.
+    /// The columns of a table as Delta schema JSON.
     #[pyfunction]
     fn arrow_schema_json(table: &str) -> PyResult<String> {
-        match table {
-            "events" => Ok(penstock_engine::delta_schema_json(TableKind::Events)),
-            "rejected" => Ok(penstock_engine::delta_schema_json(TableKind::Rejected)),
-            other => Err(PyValueError::new_err(format!("no table {other}"))),
-        }
+        table_kind(table).map(penstock_engine::delta_schema_json)
     }
 
     /// Names that `PENSTOCK_CRASH_AT` takes; empty without the `testing` feature.

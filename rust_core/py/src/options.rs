@@ -83,6 +83,7 @@ pub(crate) fn read(options: &Bound<'_, PyMapping>) -> PyResult<EngineOptions> {
             max_events_per_request: reader.number("max_events_per_request")?,
             max_json_depth: reader.number("max_json_depth")?,
         },
+        max_recording_bytes: reader.number("max_recording_bytes")?,
         max_in_flight_bytes: reader.number("max_in_flight_bytes")?,
         max_wal_bytes: reader.number("max_wal_bytes")?,
         wal_file_bytes: reader.number("wal_file_bytes")?,

@@ -6,23 +6,24 @@ use std::sync::Arc;
 use penstock_engine::TableKind;
 use pyo3::prelude::*;
 
-/// The name of a table, as the data directory has it.
-pub(crate) const fn table_name(table: TableKind) -> &'static str {
-    match table {
-        TableKind::Events => "events",
-        TableKind::Rejected => "rejected",
-    }
-}
-
 /// The table of a name.
 pub(crate) fn table_kind(name: &str) -> PyResult<TableKind> {
-    match name {
-        "events" => Ok(TableKind::Events),
-        "rejected" => Ok(TableKind::Rejected),
-        other => Err(pyo3::exceptions::PyValueError::new_err(format!(
-            "no table {other}"
-        ))),
+    TableKind::named(name)
+        .ok_or_else(|| pyo3::exceptions::PyValueError::new_err(format!("no table {name}")))
+}
+
+/// What there is of each table, by its name; a table without any has an empty list.
+pub(crate) fn by_table_name<T>(
+    items: impl Iterator<Item = (TableKind, T)>,
+) -> BTreeMap<&'static str, Vec<T>> {
+    let mut named: BTreeMap<_, _> = TableKind::ALL
+        .into_iter()
+        .map(|table| (table.name(), Vec::new()))
+        .collect();
+    for (table, item) in items {
+        named.entry(table.name()).or_default().push(item);
     }
+    named
 }
 
 /// One Parquet file of a cut.
@@ -98,14 +99,8 @@ impl Cut {
 
     #[getter]
     fn files(&self) -> BTreeMap<&'static str, Vec<SegmentFile>> {
-        let mut files = BTreeMap::from([("events", Vec::new()), ("rejected", Vec::new())]);
-        for file in &self.cut.files {
-            files
-                .entry(table_name(file.table))
-                .or_default()
-                .push(SegmentFile { file: file.clone() });
-        }
-        files
+        let files = self.cut.files.iter().cloned();
+        by_table_name(files.map(|file| (file.table, SegmentFile { file })))
     }
 
     #[getter]

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::outcome::to_exception;
-use crate::segments::table_name;
+use crate::segments::by_table_name;
 
 /// What the log holds above the tables, as Parquet files in a folder of the caller's.
 #[pyclass(frozen, module = "penstock._core")]
@@ -20,14 +20,8 @@ pub(crate) struct TailRead {
 impl TailRead {
     #[getter]
     fn files(&self) -> BTreeMap<&'static str, Vec<String>> {
-        let mut files = BTreeMap::from([("events", Vec::new()), ("rejected", Vec::new())]);
-        for (table, path) in &self.read.files {
-            files
-                .entry(table_name(*table))
-                .or_default()
-                .push(path.display().to_string());
-        }
-        files
+        let files = self.read.files.iter();
+        by_table_name(files.map(|(table, path)| (*table, path.display().to_string())))
     }
 
     #[getter]

@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
 use penstock_disk::Filesystem;
-use penstock_model::{BatchView, Event, Outcome, Position};
+use penstock_model::{BatchView, Event, Position};
 
 use crate::calendar::{Day, in_range};
 use crate::names::{FileNames, partition_directory};
 use crate::partition::{Destination, Partition, TableOutput};
 use crate::storage::TableDirectory;
 use crate::writer::FileFormat;
-use crate::{Layout, RecordMeta, SegmentError, SegmentOptions, TableKind};
+use crate::{ByTable, Layout, RecordMeta, SegmentError, SegmentOptions, TableKind};
 
 /// One finished Parquet file: written and, in a partitioned layout, synced with its name (TAB-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentFile {
     pub table: TableKind,
-    /// Relative to the table's directory, as it is on disk.
+    /// Relative to the table's directory, in a flat layout to the root, as it is on disk.
     pub path: String,
     /// Length of the file.
     pub size_bytes: u64,
@@ -35,13 +35,6 @@ pub struct SegmentFile {
     pub last_position: Position,
 }
 
-/// Rows by table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RowCounts {
-    pub events: u64,
-    pub rejected: u64,
-}
-
 /// Builds the files of one cut after the other.
 ///
 /// Memory: [`Self::buffered_bytes`] stays below `max_buffered_bytes` between calls, plus at most
@@ -51,8 +44,7 @@ pub struct CutBuilder {
     layout: Layout,
     options: SegmentOptions,
     names: FileNames,
-    events: TableOutput,
-    rejected: TableOutput,
+    outputs: ByTable<TableOutput>,
     open: HashMap<PartitionKey, Box<Partition>, RandomState>,
     /// Sum over `open`.
     held_bytes: usize,
@@ -60,7 +52,7 @@ pub struct CutBuilder {
     open_files: usize,
     /// Counts runs of events for one partition: the clock of "least recently used".
     tick: u64,
-    rows: RowCounts,
+    rows: ByTable<u64>,
     /// Files that were closed early: written and synced, unnamed until the cut.
     closed: Vec<SegmentFile>,
     /// Every file of this cut, closed or not: what abandoning removes.
@@ -72,44 +64,46 @@ pub struct CutBuilder {
 impl CutBuilder {
     /// Starts with no rows; directories are made with their first file.
     ///
-    /// Both directories may be the same in a flat layout: file names tell the tables apart.
+    /// Tables are below `root` by name; in a flat layout all files are in it, and their names tell
+    /// the tables apart.
     pub fn new(
-        filesystem: Arc<dyn Filesystem>,
-        events_directory: &Path,
-        rejected_directory: &Path,
+        filesystem: &Arc<dyn Filesystem>,
+        root: &Path,
         layout: Layout,
         options: SegmentOptions,
     ) -> Self {
         let synced = layout == Layout::Partitioned;
-        let output = |filesystem, table: TableKind, directory: &Path| TableOutput {
-            directory: TableDirectory::new(filesystem, directory, synced),
-            format: FileFormat::new(table, layout, &options),
-            name_prefix: match (layout, table) {
-                (Layout::Partitioned, _) => "",
-                (Layout::Flat, TableKind::Events) => "events-",
-                (Layout::Flat, TableKind::Rejected) => "rejected-",
-            },
-            synced,
-        };
+        let outputs = ByTable::from_fn(|table| {
+            let (directory, name_prefix) = match layout {
+                Layout::Partitioned => (root.join(table.name()), String::new()),
+                Layout::Flat => (root.to_owned(), format!("{}-", table.name())),
+            };
+            TableOutput {
+                directory: TableDirectory::new(Arc::clone(filesystem), &directory, synced),
+                format: FileFormat::new(table, layout, &options),
+                name_prefix,
+                synced,
+            }
+        });
         Self {
             layout,
             names: FileNames::new(),
-            events: output(Arc::clone(&filesystem), TableKind::Events, events_directory),
-            rejected: output(filesystem, TableKind::Rejected, rejected_directory),
+            outputs,
             options,
             open: HashMap::default(),
             held_bytes: 0,
             open_files: 0,
             tick: 0,
-            rows: RowCounts::default(),
+            rows: ByTable::default(),
             closed: Vec::new(),
             made: Vec::new(),
             failed: false,
         }
     }
 
-    /// Adds the rows of one record: accepted events to `events`, refused ones to `rejected`,
-    /// duplicates nowhere (TAB-1). A table that is not wanted has passed the record already.
+    /// Adds the rows of one record, each to its table: accepted events to `events`, or to
+    /// `recordings` if that is what the endpoint takes, refused ones to `rejected`, duplicates
+    /// nowhere (TAB-1). A table that is not in `tables` has passed the record already.
     ///
     /// Durability: none before [`Self::finish`]. Errors: if [`SegmentError::concerns_record`],
     /// nothing of the record was added and the builder goes on; after others, abandon the cut.
@@ -117,30 +111,27 @@ impl CutBuilder {
     pub fn append(
         &mut self,
         record: &RecordMeta<'_>,
-        want_events: bool,
-        want_rejected: bool,
+        tables: ByTable<bool>,
     ) -> Result<(), SegmentError> {
         if self.failed {
             return Err(SegmentError::Failed);
         }
-        let wanted = |event: &Event| match event.outcome {
-            Outcome::Accepted => want_events.then_some(TableKind::Events),
-            Outcome::Rejected(_) => want_rejected.then_some(TableKind::Rejected),
-            Outcome::Duplicate => None,
-        };
+        let endpoint = record.endpoint;
+        let wanted =
+            |event: &Event| TableKind::of(endpoint, event.outcome).filter(|table| tables[*table]);
         check(record, &wanted)?;
         let result = self.append_checked(record, &wanted);
         self.failed = result.is_err();
         result
     }
 
-    /// Rows since the last cut, over both tables.
-    pub const fn rows(&self) -> u64 {
-        self.rows.events + self.rows.rejected
+    /// Rows since the last cut, over all tables.
+    pub fn rows(&self) -> u64 {
+        self.rows.values().sum()
     }
 
     /// Rows since the last cut.
-    pub const fn rows_by_table(&self) -> RowCounts {
+    pub const fn rows_by_table(&self) -> ByTable<u64> {
         self.rows
     }
 
@@ -173,10 +164,11 @@ impl CutBuilder {
     pub fn abandon(&mut self) {
         self.open.clear();
         for (table, path) in std::mem::take(&mut self.made) {
-            self.output(table).directory.remove(&path);
+            self.outputs[table].directory.remove(&path);
         }
-        self.events.directory.forget_unsynced();
-        self.rejected.directory.forget_unsynced();
+        for output in self.outputs.values_mut() {
+            output.directory.forget_unsynced();
+        }
         self.forget();
     }
 
@@ -212,16 +204,10 @@ impl CutBuilder {
                     rows.next_if(|(table, next, _)| KeyRef::of(layout, *table, record, next) == key)
             {
                 full = partition.push(&texts, view, event, index, &self.options);
-                match key.table {
-                    TableKind::Events => self.rows.events += 1,
-                    TableKind::Rejected => self.rows.rejected += 1,
-                }
+                self.rows[key.table] += 1;
             }
             if full {
-                let output = match key.table {
-                    TableKind::Events => &mut self.events,
-                    TableKind::Rejected => &mut self.rejected,
-                };
+                let output = &mut self.outputs[key.table];
                 partition.encode(output, &self.names, &mut self.made)?;
             }
             self.held_bytes = self.held_bytes + partition.held_bytes() - held_before;
@@ -276,10 +262,7 @@ impl CutBuilder {
         };
         self.held_bytes -= partition.held_bytes();
         self.open_files -= usize::from(partition.has_file());
-        let output = match key.table {
-            TableKind::Events => &mut self.events,
-            TableKind::Rejected => &mut self.rejected,
-        };
+        let output = &mut self.outputs[key.table];
         let file = partition.close(output, &self.names, &mut self.made)?;
         self.closed.extend(file);
         Ok(())
@@ -291,19 +274,13 @@ impl CutBuilder {
         for key in &keys {
             self.close(key)?;
         }
-        self.events.directory.sync_names()?;
-        self.rejected.directory.sync_names()?;
+        for output in self.outputs.values_mut() {
+            output.directory.sync_names()?;
+        }
         let mut files = std::mem::take(&mut self.closed);
         files.sort_unstable_by(|a, b| (a.table, &a.path).cmp(&(b.table, &b.path)));
         self.forget();
         Ok(files)
-    }
-
-    fn output(&self, table: TableKind) -> &TableOutput {
-        match table {
-            TableKind::Events => &self.events,
-            TableKind::Rejected => &self.rejected,
-        }
     }
 
     /// Starts the next cut. Directories that are known to be durable stay known.
@@ -311,7 +288,7 @@ impl CutBuilder {
         self.open = HashMap::default();
         self.held_bytes = 0;
         self.open_files = 0;
-        self.rows = RowCounts::default();
+        self.rows = ByTable::default();
         self.closed.clear();
         self.made.clear();
         self.failed = false;
@@ -331,7 +308,7 @@ fn check(
     for event in &record.batch.events {
         if let Some(table) = wanted(event) {
             any = true;
-            in_years &= table != TableKind::Events || in_range(event.timestamp_us);
+            in_years &= !table.is_by_event_time() || in_range(event.timestamp_us);
         }
     }
     if !any {
@@ -379,7 +356,7 @@ impl<'a> RecordTexts<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct PartitionKey {
     table: TableKind,
-    /// Empty for `rejected`.
+    /// Empty where all projects share a file.
     project: Box<str>,
     day: Day,
 }
@@ -400,14 +377,12 @@ impl Equivalent<PartitionKey> for KeyRef<'_> {
 
 impl<'a> KeyRef<'a> {
     fn of(layout: Layout, table: TableKind, record: &RecordMeta<'a>, event: &Event) -> Self {
-        let (project, day) = match (layout, table) {
-            (Layout::Flat, _) => ("", Day::default()),
-            (Layout::Partitioned, TableKind::Events) => {
+        let (project, day) = match layout {
+            Layout::Flat => ("", Day::default()),
+            Layout::Partitioned if table.is_by_event_time() => {
                 (record.project, Day::of_micros(event.timestamp_us))
             }
-            (Layout::Partitioned, TableKind::Rejected) => {
-                ("", Day::of_micros(record.received_at_us))
-            }
+            Layout::Partitioned => ("", Day::of_micros(record.received_at_us)),
         };
         Self {
             table,
@@ -440,7 +415,7 @@ impl<'a> KeyRef<'a> {
         let date = self.day.to_string();
         let mut directory = format!("date={date}");
         let mut values = vec![("date".to_owned(), date)];
-        if self.table == TableKind::Events {
+        if self.table.is_by_event_time() {
             let project = partition_directory("project", self.project).expect("checked before");
             directory = format!("{project}/{directory}");
             values.insert(0, ("project".to_owned(), self.project.to_owned()));

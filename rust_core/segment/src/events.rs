@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{ListBuilder, StringBuilder, TimestampMicrosecondBuilder};
-use arrow_array::{ArrayRef, BooleanArray, Date32Array, Int32Array, Int64Array};
+use arrow_array::{ArrayRef, BooleanArray};
 use penstock_model::{BatchView, ClientIp, Event, Uuid};
 
-use crate::calendar::{Day, in_range};
-use crate::columns::{RepeatedText, VariedText, times};
+use crate::columns::{
+    LogPlaces, PartitionColumns, RepeatedText, SentTimes, VariedText, WarningLists, times,
+};
 use crate::cut::RecordTexts;
-use crate::schema::text_element;
 
 /// Bytes of a row besides its texts: 14 offsets or keys of 4 bytes, 5 numbers of 4 or 8, nulls.
 const FIXED_ROW_BYTES: usize = 128;
@@ -29,14 +28,13 @@ pub(crate) struct Room {
 /// Columns of `events` in the table's order.
 #[derive(Debug)]
 pub(crate) struct EventRows {
-    /// `project` and `date`, only where the files hold them.
-    partition: Option<(RepeatedText, Vec<i32>)>,
+    partition: PartitionColumns,
     uuid: VariedText,
     event: RepeatedText,
     distinct_id: VariedText,
     timestamp: Vec<i64>,
     received_at: Vec<i64>,
-    sent_at: TimestampMicrosecondBuilder,
+    sent_at: SentTimes,
     client_timestamp: VariedText,
     properties: VariedText,
     person_mode: RepeatedText,
@@ -48,10 +46,8 @@ pub(crate) struct EventRows {
     ip: RepeatedText,
     token: RepeatedText,
     historical: Vec<bool>,
-    warnings: ListBuilder<StringBuilder>,
-    lane: RepeatedText,
-    log_position: Vec<i64>,
-    batch_index: Vec<i32>,
+    warnings: WarningLists,
+    places: LogPlaces,
 }
 
 impl EventRows {
@@ -59,13 +55,13 @@ impl EventRows {
         let rows = room.rows;
         let repeated = || RepeatedText::with_capacity(rows);
         Self {
-            partition: flat.then(|| (repeated(), Vec::with_capacity(rows))),
+            partition: PartitionColumns::with_capacity(flat, rows),
             uuid: VariedText::with_capacity(rows, rows * Uuid::TEXT_BYTES),
             event: repeated(),
             distinct_id: VariedText::with_capacity(rows, room.distinct_id),
             timestamp: Vec::with_capacity(rows),
             received_at: Vec::with_capacity(rows),
-            sent_at: TimestampMicrosecondBuilder::with_capacity(rows),
+            sent_at: SentTimes::with_capacity(rows),
             client_timestamp: VariedText::with_capacity(rows, room.client_timestamp),
             properties: VariedText::with_capacity(rows, room.properties),
             person_mode: repeated(),
@@ -77,11 +73,8 @@ impl EventRows {
             ip: repeated(),
             token: repeated(),
             historical: Vec::with_capacity(rows),
-            warnings: ListBuilder::with_capacity(StringBuilder::with_capacity(0, 0), rows)
-                .with_field(text_element()),
-            lane: repeated(),
-            log_position: Vec::with_capacity(rows),
-            batch_index: Vec::with_capacity(rows),
+            warnings: WarningLists::with_capacity(rows),
+            places: LogPlaces::with_capacity(rows),
         }
     }
 
@@ -112,26 +105,15 @@ impl EventRows {
     ) -> usize {
         let mut bytes = FIXED_ROW_BYTES;
         let meta = record.meta;
-        if let Some((project, date)) = &mut self.partition {
-            bytes += project.push(meta.project);
-            date.push(Day::of_micros(event.timestamp_us).number());
-        }
+        bytes += self.partition.push(meta.project, event.timestamp_us);
         let text = |text| view.get(text);
         let option = |text: Option<_>| text.map(|text| view.get(text));
-        let mut uuid = [0; Uuid::TEXT_BYTES];
-        event.uuid.write_text(&mut uuid);
-        // Hexadecimal digits and hyphens: never empty in fact.
-        bytes += self
-            .uuid
-            .push(std::str::from_utf8(&uuid).unwrap_or_default());
+        bytes += self.uuid.push_uuid(event.uuid);
         bytes += self.event.push(text(event.event));
         bytes += self.distinct_id.push(text(event.distinct_id));
         self.timestamp.push(event.timestamp_us);
         self.received_at.push(meta.received_at_us);
-        // A client's clock beyond year 9999 can't be shown by most readers and fails whole queries;
-        // it says nothing either.
-        self.sent_at
-            .append_option(meta.batch.sent_at_us.filter(|micros| in_range(*micros)));
+        self.sent_at.push(meta.batch.sent_at_us);
         bytes += self
             .client_timestamp
             .push_option(option(event.client_timestamp));
@@ -155,35 +137,22 @@ impl EventRows {
         });
         bytes += self.token.push(record.token);
         self.historical.push(meta.batch.historical);
-        if event.warnings.is_empty() {
-            self.warnings.append_null();
-        } else {
-            for warning in event.warnings.iter() {
-                self.warnings.values().append_value(warning.as_str());
-                bytes += 32;
-            }
-            self.warnings.append(true);
-        }
-        bytes += self.lane.push(&record.lane);
-        self.log_position.push(record.log_position);
-        self.batch_index.push(index);
+        bytes += self.warnings.push(event.warnings);
+        bytes += self.places.push(record, index);
         bytes
     }
 
     /// The columns of a batch.
-    pub(crate) fn finish(mut self) -> Vec<ArrayRef> {
+    pub(crate) fn finish(self) -> Vec<ArrayRef> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(23);
-        if let Some((project, date)) = self.partition {
-            columns.push(project.finish());
-            columns.push(Arc::new(Date32Array::from(date)));
-        }
+        self.partition.finish_into(&mut columns);
         columns.extend([
             self.uuid.finish(),
             self.event.finish(),
             self.distinct_id.finish(),
             times(self.timestamp),
             times(self.received_at),
-            Arc::new(self.sent_at.finish().with_timezone("UTC")),
+            self.sent_at.finish(),
             self.client_timestamp.finish(),
             self.properties.finish(),
             self.person_mode.finish(),
@@ -195,11 +164,9 @@ impl EventRows {
             self.ip.finish(),
             self.token.finish(),
             Arc::new(BooleanArray::from(self.historical)),
-            Arc::new(self.warnings.finish()),
-            self.lane.finish(),
-            Arc::new(Int64Array::from(self.log_position)),
-            Arc::new(Int32Array::from(self.batch_index)),
+            self.warnings.finish(),
         ]);
+        self.places.finish_into(&mut columns);
         columns
     }
 }

@@ -1,8 +1,8 @@
 //! Events to Arrow columns to Parquet files: one file for each partition of a cut.
 //!
 //! A [`CutBuilder`] takes the records of the log in order and sorts their events into partitions
-//! (`project`, `date`), and their refused events into the table `rejected`. [`CutBuilder::finish`]
-//! closes and syncs every file, so that a table may name it (TAB-2). Nothing else in the workspace
+//! (`project`, `date`) of the table `events` or, for session replay, of `recordings`; refused events
+//! go into the table `rejected`. [`CutBuilder::finish`] closes and syncs every file, so that a table may name it (TAB-2). Nothing else in the workspace
 //! knows Arrow or Parquet.
 //!
 //! A partition is held as growing columns; a full batch of rows goes through the Parquet encoder,
@@ -18,15 +18,18 @@ mod names;
 mod options;
 mod partition;
 mod record;
+mod recordings;
 mod rejected;
 mod schema;
 mod stats;
 mod storage;
+mod tables;
 mod writer;
 
-pub use cut::{CutBuilder, RowCounts, SegmentFile};
+pub use cut::{CutBuilder, SegmentFile};
 pub use error::SegmentError;
 pub use names::{MAX_NAME_BYTES, partition_directory};
 pub use options::{Codec, Layout, SegmentOptions};
 pub use record::RecordMeta;
-pub use schema::{TableKind, delta_schema_json};
+pub use schema::delta_schema_json;
+pub use tables::{ByTable, TableKind};

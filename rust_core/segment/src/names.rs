@@ -3,6 +3,7 @@
 //! ```text
 //! events/project=<value>/date=YYYY-MM-DD/<lane>-<first position>-<suffix>.parquet
 //! rejected/date=YYYY-MM-DD/<lane>-<first position>-<suffix>.parquet
+//! recordings/project=<value>/date=YYYY-MM-DD/<lane>-<first position>-<suffix>.parquet
 //! ```
 //!
 //! Lane: 32 hexadecimal digits. First position: 20 decimal digits, so that names sort. Suffix: 16

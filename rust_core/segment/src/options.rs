@@ -15,8 +15,8 @@ pub enum Layout {
     /// A table's directory: `project=…/date=…/…parquet`; the partition columns are in the path and
     /// not in the file. Files and directories are synced (TAB-2).
     Partitioned,
-    /// One folder with a file or a few for each table, all columns inside, for a query of its own
-    /// process. Nothing is synced: such files are thrown away with the query.
+    /// One folder with a file or a few for each table, told apart by their names, all columns inside,
+    /// for a query of its own process. Nothing is synced: such files are thrown away with the query.
     Flat,
 }
 

@@ -5,6 +5,7 @@ use penstock_model::{BatchView, Event, Outcome};
 use crate::cut::{RecordTexts, SegmentFile};
 use crate::events::{EventRows, Room};
 use crate::names::FileNames;
+use crate::recordings::RecordingRows;
 use crate::rejected::RejectedRows;
 use crate::stats::{FileStats, RowPlace};
 use crate::storage::TableDirectory;
@@ -28,7 +29,7 @@ pub(crate) struct TableOutput {
     pub(crate) directory: TableDirectory,
     pub(crate) format: FileFormat,
     /// Before file names: tells tables in one flat folder apart.
-    pub(crate) name_prefix: &'static str,
+    pub(crate) name_prefix: String,
     pub(crate) synced: bool,
 }
 
@@ -44,13 +45,10 @@ pub(crate) struct Destination {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "partitions are boxed, and most are of events"
-)]
 enum Rows {
     Events(EventRows),
     Rejected(RejectedRows),
+    Recordings(RecordingRows),
 }
 
 #[derive(Debug)]
@@ -99,6 +97,10 @@ impl Partition {
                 self.row_bytes += rows.push(record, view, event, index);
                 (Some(event.timestamp_us), rows.rows())
             }
+            (Rows::Recordings(rows), Outcome::Accepted) => {
+                self.row_bytes += rows.push(record, view, event, index);
+                (Some(event.timestamp_us), rows.rows())
+            }
             (Rows::Rejected(rows), Outcome::Rejected(code)) => {
                 let max_raw_bytes = options.max_rejected_raw_bytes;
                 self.row_bytes += rows.push(record, view, event, code, index, max_raw_bytes);
@@ -128,7 +130,7 @@ impl Partition {
     ) -> Result<(), SegmentError> {
         let room = match &self.rows {
             Rows::Events(rows) => rows.room(),
-            Rows::Rejected(_) => Room::default(),
+            Rows::Rejected(_) | Rows::Recordings(_) => Room::default(),
         };
         self.room_bytes = self.row_bytes;
         self.encode_rows(room, output, names, made)
@@ -149,6 +151,7 @@ impl Partition {
         let columns = match rows {
             Rows::Events(rows) => rows.finish(),
             Rows::Rejected(rows) => rows.finish(),
+            Rows::Recordings(rows) => rows.finish(),
         };
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -214,7 +217,7 @@ impl Destination {
     ) -> Result<FileWriter, SegmentError> {
         let stats = stats.expect("a row was pushed before");
         let lane = stats.lanes().first().expect("every row has a lane");
-        let name = names.next(output.name_prefix, *lane, stats.first_position());
+        let name = names.next(&output.name_prefix, *lane, stats.first_position());
         let path = match self.directory.as_str() {
             "" => name.clone(),
             directory => format!("{directory}/{name}"),
@@ -229,5 +232,6 @@ fn empty_rows(destination: &Destination, room: Room) -> Rows {
     match destination.table {
         TableKind::Events => Rows::Events(EventRows::new(destination.flat, room)),
         TableKind::Rejected => Rows::Rejected(RejectedRows::new(destination.flat)),
+        TableKind::Recordings => Rows::Recordings(RecordingRows::new(destination.flat)),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Date32Array, Int32Array, Int64Array};
+use arrow_array::{ArrayRef, Date32Array};
 use penstock_model::{BatchView, Code, Event};
 
 use crate::calendar::Day;
-use crate::columns::{RepeatedText, VariedText, times};
+use crate::columns::{LogPlaces, RepeatedText, VariedText, times};
 use crate::cut::RecordTexts;
 
 /// Bytes of a row besides its texts: 10 offsets or keys of 4 bytes, 4 numbers of 4 or 8, nulls.
@@ -27,9 +27,7 @@ pub(crate) struct RejectedRows {
     distinct_id: VariedText,
     uuid: VariedText,
     raw: VariedText,
-    lane: RepeatedText,
-    log_position: Vec<i64>,
-    batch_index: Vec<i32>,
+    places: LogPlaces,
 }
 
 impl RejectedRows {
@@ -48,9 +46,7 @@ impl RejectedRows {
             distinct_id: varied(),
             uuid: varied(),
             raw: varied(),
-            lane: repeated(),
-            log_position: Vec::new(),
-            batch_index: Vec::new(),
+            places: LogPlaces::with_capacity(0),
         }
     }
 
@@ -88,9 +84,7 @@ impl RejectedRows {
         bytes += self.distinct_id.push_option(option(event.distinct_id));
         bytes += self.uuid.push_option(uuid.as_deref());
         bytes += self.raw.push(raw);
-        bytes += self.lane.push(&record.lane);
-        self.log_position.push(record.log_position);
-        self.batch_index.push(index);
+        bytes += self.places.push(record, index);
         bytes
     }
 
@@ -111,10 +105,8 @@ impl RejectedRows {
             self.distinct_id.finish(),
             self.uuid.finish(),
             self.raw.finish(),
-            self.lane.finish(),
-            Arc::new(Int64Array::from(self.log_position)) as ArrayRef,
-            Arc::new(Int32Array::from(self.batch_index)) as ArrayRef,
         ]);
+        self.places.finish_into(&mut columns);
         columns
     }
 }

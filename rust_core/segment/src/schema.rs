@@ -4,31 +4,14 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use crate::Layout;
+use crate::{Layout, TableKind};
 
-/// A table that segments are written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TableKind {
-    Events,
-    Rejected,
-}
-
-impl TableKind {
-    pub const ALL: [Self; 2] = [Self::Events, Self::Rejected];
-
-    /// The table's public name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Rejected => "rejected",
-        }
-    }
-
-    pub(crate) const fn columns(self) -> &'static [Column] {
-        match self {
-            Self::Events => EVENTS,
-            Self::Rejected => REJECTED,
-        }
+/// The columns of a table, in order.
+pub(crate) const fn columns(table: TableKind) -> &'static [Column] {
+    match table {
+        TableKind::Events => EVENTS,
+        TableKind::Rejected => REJECTED,
+        TableKind::Recordings => RECORDINGS,
     }
 }
 
@@ -130,10 +113,34 @@ const REJECTED: &[Column] = &[
     plain("batch_index", Kind::Int),
 ];
 
+/// What a reader of session replay needs to find snapshots and to put them in order; the snapshots
+/// themselves are in `properties`, unread.
+const RECORDINGS: &[Column] = &[
+    partition("project", Kind::Repeated),
+    partition("date", Kind::Date),
+    plain("session_id", Kind::Repeated),
+    plain("window_id", Kind::Repeated),
+    plain("uuid", Kind::Opaque),
+    plain("event", Kind::Repeated),
+    plain("distinct_id", Kind::Repeated),
+    plain("timestamp", Kind::Time),
+    plain("received_at", Kind::Time),
+    nullable("sent_at", Kind::Time),
+    nullable("client_timestamp", Kind::Opaque),
+    plain("snapshot_source", Kind::Repeated),
+    nullable("lib", Kind::Repeated),
+    nullable("lib_version", Kind::Repeated),
+    plain("properties", Kind::Opaque),
+    plain("token", Kind::Repeated),
+    nullable("warnings", Kind::Texts),
+    plain("lane", Kind::Repeated),
+    plain("log_position", Kind::Long),
+    plain("batch_index", Kind::Int),
+];
+
 /// The Arrow schema of the batches that go into a table's files.
 pub(crate) fn arrow_schema(table: TableKind, layout: Layout) -> SchemaRef {
-    let fields: Vec<Field> = table
-        .columns()
+    let fields: Vec<Field> = columns(table)
         .iter()
         .filter(|column| layout == Layout::Flat || !column.partition)
         .map(|column| Field::new(column.name, data_type(column.kind), column.nullable))
@@ -161,8 +168,7 @@ pub(crate) fn text_element() -> Arc<Field> {
 
 /// The columns of a table as Delta's schema JSON, partition columns in their places.
 pub fn delta_schema_json(table: TableKind) -> String {
-    let fields: Vec<String> = table
-        .columns()
+    let fields: Vec<String> = columns(table)
         .iter()
         .map(|column| {
             let type_json = match column.kind {

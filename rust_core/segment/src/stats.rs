@@ -26,7 +26,7 @@ impl<T: Copy + Ord> Range<T> {
 #[derive(Clone, Debug)]
 pub(crate) struct FileStats {
     rows: u64,
-    /// Of `events` alone.
+    /// Of tables by event time alone.
     timestamp: Option<Range<i64>>,
     received_at: Range<i64>,
     positions: Range<Position>,
@@ -86,7 +86,7 @@ impl FileStats {
 
     /// Delta's statistics of the time and position columns, none of which is ever null.
     pub(crate) fn delta_json(&self, table: TableKind) -> String {
-        debug_assert_eq!(self.timestamp.is_some(), table == TableKind::Events);
+        debug_assert_eq!(self.timestamp.is_some(), table.is_by_event_time());
         let side = |micros: fn(&Range<i64>) -> i64, position: Position| {
             let mut json = String::from("{");
             if let Some(timestamp) = &self.timestamp {

@@ -13,7 +13,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use penstock_disk::{CrashPoint, SequentialWriter};
 
-use crate::schema::{Kind, arrow_schema};
+use crate::schema::{Kind, arrow_schema, columns};
 use crate::stats::FileStats;
 use crate::storage::TableDirectory;
 use crate::{Codec, Layout, SegmentError, SegmentOptions, TableKind};
@@ -39,7 +39,7 @@ impl FileFormat {
             .set_dictionary_enabled(false)
             // Page statistics cost a fifth of the speed (`measured.md` §4) and save little here.
             .set_statistics_enabled(EnabledStatistics::Chunk);
-        for column in table.columns() {
+        for column in columns(table) {
             let path = match column.kind {
                 Kind::Texts => ColumnPath::new(
                     [column.name, "list", "element"]

@@ -39,6 +39,13 @@ _FIELDS = {
         "lane": "string",
         "log_position": "long",
     },
+    "recordings": {
+        "project": "string",
+        "date": "date",
+        "session_id": "string",
+        "lane": "string",
+        "log_position": "long",
+    },
 }
 
 
@@ -82,8 +89,10 @@ def arrow_rows(table: str, lane: str, positions: Sequence[int]) -> pa.Table:
         moment = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
         columns["uuid"] = pa.array([f"id-{position}" for position in positions])
         columns["timestamp"] = pa.array([moment] * count, pa.timestamp("us", tz="UTC"))
-    else:
+    elif table == "rejected":
         columns["reason"] = pa.array(["missing_distinct_id"] * count)
+    else:
+        columns["session_id"] = pa.array([f"session-{position}" for position in positions])
     return pa.table(columns)
 
 
@@ -96,7 +105,7 @@ def write_segment(
     date: str = DAY,
     lane: str = LANE,
 ) -> FakeFile:
-    values = {"project": project, "date": date} if table == "events" else {"date": date}
+    values = {"date": date} if table == "rejected" else {"project": project, "date": date}
     encoded = {
         key: "%2E%2E" if value == ".." else quote(value, safe="").replace("~", "%7E")
         for key, value in values.items()
@@ -124,13 +133,17 @@ def cut_of(
     *,
     releases: bool = False,
     rejected: Sequence[int] = (),
+    recordings: Sequence[int] = (),
     project: str = "web",
 ) -> FakeCut:
     files = {
         "events": [write_segment(data_dir, positions, project=project)] if positions else [],
         "rejected": [write_segment(data_dir, rejected, table="rejected")] if rejected else [],
+        "recordings": [write_segment(data_dir, recordings, table="recordings")]
+        if recordings
+        else [],
     }
-    last = max([*positions, *rejected])
+    last = max([*positions, *rejected, *recordings])
     return FakeCut(last, [(LANE, last)], files, releases=releases)
 
 

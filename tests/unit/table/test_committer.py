@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -12,7 +14,7 @@ from deltalake import DeltaTable
 from penstock.table import log_table, redaction
 from penstock.table import note as notes
 from penstock.table.committer import Committer
-from penstock.table.errors import HoldCommitsError
+from penstock.table.errors import CommitFailedError, HoldCommitsError
 from penstock.table.log_table import LogTable
 from unit.table.helpers import (
     LANE,
@@ -35,7 +37,11 @@ def rows(data_dir: Path, table: str = "events") -> list[int]:
 
 
 def test_first_open_makes_the_tables_and_finds_nothing_committed(tmp_path: Path) -> None:
-    assert committer_of(FakeCore(), tmp_path).open() == {"events": {}, "rejected": {}}
+    assert committer_of(FakeCore(), tmp_path).open() == {
+        "events": {},
+        "rejected": {},
+        "recordings": {},
+    }
     assert DeltaTable(tmp_path / "events").metadata().partition_columns == ["project", "date"]
     assert DeltaTable(tmp_path / "rejected").metadata().partition_columns == ["date"]
 
@@ -50,7 +56,8 @@ def test_crash_between_commit_and_report_doubles_nothing(tmp_path: Path) -> None
         committer.commit_cut(cut)
     after = FakeCore()
     second = committer_of(after, tmp_path)
-    assert second.open() == {"events": {LANE: 2}, "rejected": {LANE: 2}}
+    passed = {LANE: 2}
+    assert second.open() == {"events": passed, "rejected": passed, "recordings": {}}
     second.commit_cut(cut)
     assert rows(tmp_path) == [1, 2]
     assert rows(tmp_path, "rejected") == [2]
@@ -64,7 +71,7 @@ def test_crash_between_the_two_tables_leaves_the_rest_for_the_next_start(tmp_pat
     cut = cut_of(tmp_path, [1], rejected=[2])
     first._tables["events"].commit(cut.files["events"], dict(cut.lanes))
     second = committer_of(core, tmp_path)
-    assert second.open() == {"events": {LANE: 2}, "rejected": {}}
+    assert second.open() == {"events": {LANE: 2}, "rejected": {}, "recordings": {}}
     # The core builds what is missing, in new files.
     second.commit_cut(cut_of(tmp_path, [], rejected=[2]))
     assert (rows(tmp_path), rows(tmp_path, "rejected")) == ([1], [2])
@@ -78,8 +85,66 @@ def test_table_without_rows_is_left_alone_until_a_release(tmp_path: Path) -> Non
     assert core.committed[-1] == (1, {"events": 1})
     assert DeltaTable(tmp_path / "rejected").version() == 0
     committer.commit_cut(cut_of(tmp_path, [2], releases=True))
-    assert core.committed[-1] == (2, {"events": 2, "rejected": 2})
+    assert core.committed[-1] == (2, {"events": 2, "rejected": 2, "recordings": 2})
     assert DeltaTable(tmp_path / "rejected").transaction_version(LANE) == 2
+
+
+def test_table_of_recordings_costs_nothing_before_its_first_row(tmp_path: Path) -> None:
+    core = FakeCore()
+    committer = committer_of(core, tmp_path)
+    committer.open()
+    committer.commit_cut(cut_of(tmp_path, [1], releases=True))
+    # The log may go: nothing of the table is in it.
+    assert core.committed == [(1, {"events": 1, "rejected": 1, "recordings": 1})]
+    assert not (tmp_path / "recordings").exists()
+    assert "recordings" not in notes.decode(core.note).tables
+
+    committer.commit_cut(cut_of(tmp_path, [2], recordings=[3]))
+    assert core.committed[-1] == (3, {"events": 3, "recordings": 3})
+    table = DeltaTable(tmp_path / "recordings")
+    assert table.metadata().partition_columns == ["project", "date"]
+    assert table.transaction_version(LANE) == 3
+    assert rows(tmp_path, "recordings") == [3]
+    assert notes.decode(core.note).tables["recordings"].txns == {LANE: 3}
+
+    after = FakeCore(note=core.note)
+    second = committer_of(after, tmp_path)
+    assert second.open()["recordings"] == {LANE: 3}
+    second.commit_cut(cut_of(tmp_path, [4]))
+    assert table.version() == DeltaTable(tmp_path / "recordings").version()
+
+
+def test_table_of_recordings_whose_making_failed_is_made_by_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = FakeCore()
+    committer = committer_of(core, tmp_path)
+    committer.open()
+    cut = cut_of(tmp_path, [1], recordings=[2])
+    create = DeltaTable.create
+
+    def made_and_not_told(*arguments: Any, **options: Any) -> DeltaTable:
+        create(*arguments, **options)
+        raise OSError("the answer is lost")
+
+    monkeypatch.setattr(DeltaTable, "create", made_and_not_told)
+    with pytest.raises(CommitFailedError):
+        committer.commit_cut(cut)
+    monkeypatch.undo()
+    committer.commit_cut(cut)
+    assert (rows(tmp_path), rows(tmp_path, "recordings")) == ([1], [2])
+    assert core.committed == [(2, {"events": 2, "recordings": 2})]
+
+
+def test_table_of_recordings_that_is_gone_holds_commits(tmp_path: Path) -> None:
+    core = FakeCore()
+    committer = committer_of(core, tmp_path)
+    committer.open()
+    committer.commit_cut(cut_of(tmp_path, [1], recordings=[2]))
+    shutil.rmtree(tmp_path / "recordings")
+    second = committer_of(FakeCore(note=core.note), tmp_path)
+    second.open()
+    assert second.held == "table_missing"
 
 
 def test_core_hears_of_a_cut_only_after_everything_is_synced(
@@ -132,7 +197,7 @@ def test_table_that_went_back_holds_commits_and_start_goes_on(tmp_path: Path) ->
 def test_unreadable_note_holds_commits(tmp_path: Path) -> None:
     core = FakeCore(note=b"{")
     committer = committer_of(core, tmp_path)
-    assert committer.open() == {"events": {}, "rejected": {}}
+    assert committer.open() == {"events": {}, "rejected": {}, "recordings": {}}
     assert committer.held == "note_unreadable"
     # A table made anew here would look as if nothing had ever been committed.
     assert not (tmp_path / "events").exists()
@@ -247,7 +312,7 @@ def test_table_that_cannot_be_opened_for_a_moment_is_opened_by_the_thread(
     core = _Waiting()
     refusing.add("events")
     committer = committer_of(core, tmp_path)
-    assert committer.open() == {"events": {}, "rejected": {}}
+    assert committer.open() == {"events": {}, "rejected": {}, "recordings": {}}
     assert committer.held == "table_not_open"
     assert core.holds == ["table_not_open: events"]
     assert "penstock_table_commits_held 1" in committer.metrics()
@@ -271,7 +336,7 @@ def test_late_opening_of_a_known_table_goes_on_from_the_note(tmp_path: Path, ref
     first.commit_cut(cut_of(tmp_path, [1, 2]))
     refusing.add("events")
     second = committer_of(core, tmp_path)
-    assert second.open() == {"events": {LANE: 2}, "rejected": {}}
+    assert second.open() == {"events": {LANE: 2}, "rejected": {}, "recordings": {}}
     refusing.clear()
     core.cuts.append(cut_of(tmp_path, [3]))
     second._step()
@@ -322,19 +387,19 @@ def test_panic_while_opening_holds_commits_and_does_not_end_the_start(
     assert committer.held == "table_unreadable"
 
 
-@pytest.mark.parametrize("table", ["events", "rejected"])
+@pytest.mark.parametrize("table", ["events", "rejected", "recordings"])
 def test_cut_whose_file_is_lost_is_discarded_and_built_anew(tmp_path: Path, table: str) -> None:
     core = _Waiting()
     committer = committer_of(core, tmp_path)
     committer.open()
-    cut = cut_of(tmp_path, [1], rejected=[2])
+    cut = cut_of(tmp_path, [1], rejected=[2], recordings=[2])
     (tmp_path / table / cut.files[table][0].path).unlink()
     core.cuts.append(cut)
     rebuilt = threading.Event()
 
     def discard_cut(position: int) -> None:
         FakeCore.discard_cut(core, position)
-        core.cuts.append(cut_of(tmp_path, [1], rejected=[2]))
+        core.cuts.append(cut_of(tmp_path, [1], rejected=[2], recordings=[2]))
         rebuilt.set()
 
     core.discard_cut = discard_cut  # type: ignore[method-assign]
@@ -345,6 +410,7 @@ def test_cut_whose_file_is_lost_is_discarded_and_built_anew(tmp_path: Path, tabl
     assert core.discarded == [2]
     assert committer.held is None
     assert (rows(tmp_path), rows(tmp_path, "rejected")) == ([1], [2])
+    assert rows(tmp_path, "recordings") == [2]
     assert "penstock_table_cuts_discarded_total 1" in committer.metrics()
 
 

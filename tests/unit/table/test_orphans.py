@@ -17,13 +17,15 @@ def test_orphans_of_a_crash_are_removed_at_the_start(tmp_path: Path) -> None:
         tmp_path / "events" / write_segment(tmp_path, [3, 4]).path,
         tmp_path / "events" / write_segment(tmp_path, [5], project="a/b").path,
         tmp_path / "rejected" / write_segment(tmp_path, [4], table="rejected").path,
+        # A table that was to be made with this very row.
+        tmp_path / "recordings" / write_segment(tmp_path, [4], table="recordings").path,
     ]
     core = FakeCore(log_lanes=[(LANE, 1, 5)])
     second = committer_of(core, tmp_path)
     second.open()
     assert not any(path.exists() for path in never_committed)
     assert (rows(tmp_path), rows(tmp_path, "rejected")) == ([1], [2])
-    assert "penstock_table_orphans_removed_total 3" in second.metrics()
+    assert "penstock_table_orphans_removed_total 4" in second.metrics()
 
 
 def keep(data_dir: Path, what: str) -> Path:

@@ -48,9 +48,22 @@ def test_a_clock_of_the_query_is_put_forward_in_the_query(body):
     assert (form.target, form.body) == (f"e?sent_at={NOW_US // 1000}", body)
 
 
-def test_a_clock_outside_of_any_calendar_is_left_out():
-    record = FakeRecord(body=dumped([EVENT]), sent_at_us=1 << 62)
-    assert http_form(record, NOW_US).target == "batch"
+@pytest.mark.parametrize("body", [dumped([EVENT]), dumped(EVENT)])
+def test_the_clock_of_an_upload_of_snapshots_goes_where_it_wins_over_theirs(body):
+    record = FakeRecord(endpoint="s", body=body, sent_at_us=RECEIVED_AT_US)
+    form = http_form(record, NOW_US)
+    assert form.target == "s"
+    sent = {"batch": [EVENT], "sent_at": "2026-01-01T01:00:00.000000+00:00"}
+    assert json.loads(form.body) == sent
+    told_nothing = FakeRecord(endpoint="s", body=body)
+    assert http_form(told_nothing, NOW_US).body == body
+
+
+@pytest.mark.parametrize("endpoint", ["batch", "s"])
+def test_a_clock_outside_of_any_calendar_is_left_out(endpoint):
+    record = FakeRecord(endpoint=endpoint, body=dumped([EVENT]), sent_at_us=1 << 62)
+    form = http_form(record, NOW_US)
+    assert (form.target, form.body) == (endpoint, dumped([EVENT]))
 
 
 def test_a_compressed_body_that_is_changed_is_compressed_again():

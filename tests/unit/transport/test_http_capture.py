@@ -197,6 +197,25 @@ def test_data_of_the_query_has_the_limit_of_bodies():
     assert [answer[0] for answer in connection.answers()] == [200, 413]
 
 
+def test_uploads_of_session_replay_have_a_limit_of_their_own():
+    connection = Connection(max_request_bytes=100, max_recording_bytes=200)
+    at_limit = b"x" * 200
+    chunked = b"POST /s HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
+    connection.send(
+        post("/s/", at_limit),
+        chunked % (200, at_limit),
+        post("/s/", at_limit + b"x"),
+        chunked % (201, at_limit + b"x"),
+        post("/batch/", at_limit),
+        f"GET /s?data={'x' * 195} HTTP/1.1\r\n\r\n".encode(),
+        f"GET /s?data={'x' * 196} HTTP/1.1\r\n\r\n".encode(),
+    )
+    connection.finish()
+    statuses = [answer[0] for answer in connection.answers()]
+    assert statuses == [200, 200, 413, 413, 413, 200, 413]
+    assert {submitted.endpoint for submitted in connection.core.submitted} == {16}
+
+
 def test_data_of_the_query_counts_while_a_body_is_received():
     connection = Connection(max_receiving_bytes=1000)
     start = f"POST /e?data={'x' * 900} HTTP/1.1\r\nContent-Length: 200\r\n\r\n"

@@ -55,6 +55,7 @@ fn fields(event: &Event, view: BatchView<'_>, expected: &Fields) -> Fields {
             ClientIp::Given(ip) => Some(ip),
             ClientIp::Unsaid | ClientIp::Withheld => None,
         },
+        event.snapshot_source,
     ];
     Fields {
         outcome: event.outcome,
@@ -78,10 +79,10 @@ fn fields(event: &Event, view: BatchView<'_>, expected: &Fields) -> Fields {
 fn check(body: &[u8], random: &mut Random, seed: u64, seen: &mut Seen) {
     let context = RequestContext {
         limits: LIMITS,
-        endpoint: if random.one_in(4) {
-            Endpoint::Engage
-        } else {
-            Endpoint::Batch
+        endpoint: match random.below(8) {
+            0 | 1 => Endpoint::Engage,
+            2 => Endpoint::Recordings,
+            _ => Endpoint::Batch,
         },
         token: random.one_in(8).then(|| "phc_a".to_owned()),
         ..context()
@@ -188,6 +189,12 @@ fn bodies_of_odd_clients_read_as_serde_json_reads_them() {
     let seen = check_many(60_000, 1, generator::request);
     assert_seen(&seen, 5_000, &[], &["read", "accepted", "merged"]);
     assert_seen(&seen, 200, &OF_EVENTS, &[]);
+    let of_snapshots = [
+        Code::MissingSnapshotData,
+        Code::MissingSessionId,
+        Code::InvalidSessionId,
+    ];
+    assert_seen(&seen, 10, &of_snapshots, &[]);
     let of_requests = [
         Code::UnsupportedShape,
         Code::NoEvents,

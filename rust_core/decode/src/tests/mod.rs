@@ -9,6 +9,7 @@ mod matrix;
 mod messages;
 mod random;
 mod recorded;
+mod recordings;
 mod shapes;
 mod tokens;
 

@@ -5,6 +5,8 @@ use std::path::Path;
 use penstock_disk::FaultyFilesystem;
 use penstock_model::{AckLevel, Coding, DecodeLimits, Endpoint, SystemClock};
 
+use penstock_segment::TableKind;
+
 use super::*;
 use crate::{Engine, EngineOptions, Submission};
 
@@ -22,9 +24,10 @@ fn a_table_never_goes_back_in_what_it_has_passed() {
     let mut passed = Passed::default();
     passed.advance(TableKind::Events, at(12_000));
     passed.advance(TableKind::Events, at(8_000));
-    assert!(!passed.wants(TableKind::Events, lane, Position::new(12_000)));
-    assert!(passed.wants(TableKind::Events, lane, Position::new(12_001)));
-    assert!(passed.wants(TableKind::Rejected, lane, Position::new(1)));
+    let wanting = |position| passed.wanting(lane, Position::new(position));
+    assert!(!wanting(12_000)[TableKind::Events]);
+    assert!(wanting(12_001)[TableKind::Events]);
+    assert!(wanting(1)[TableKind::Rejected]);
 }
 
 #[test]
@@ -36,6 +39,7 @@ fn a_record_that_cannot_be_built_is_set_aside_and_the_others_are_stored() {
         dedup_memory_bytes: 0,
         dedup_disk_bytes: 0,
         limits: DecodeLimits::DEFAULT,
+        max_recording_bytes: 8 << 20,
         max_in_flight_bytes: 8 << 20,
         max_wal_bytes: 64 << 20,
         wal_file_bytes: 64 << 10,
@@ -74,7 +78,7 @@ fn a_record_that_cannot_be_built_is_set_aside_and_the_others_are_stored() {
         engine.flush();
         if let Some(cut) = engine.next_cut(Duration::from_millis(10)) {
             rows += cut.files.iter().map(|file| file.rows).sum::<u64>();
-            let tables = [TableKind::Events, TableKind::Rejected];
+            let tables = TableKind::ALL;
             engine.cut_committed(cut.position, &tables, b"").unwrap();
         }
     }

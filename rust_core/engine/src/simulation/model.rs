@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_disk::Random;
-use penstock_model::Payload;
+use penstock_model::{Endpoint, Payload};
+use penstock_segment::{ByTable, TableKind};
 
 use crate::answer::{Completion, Submission};
 
 /// Ids are taken from a small pool now and then, so that copies meet in flight.
 const RECENT_IDS: u64 = 8;
+
+/// Marks the ids of snapshots of session replay: those are sent by their own endpoint, as SDKs do.
+const SNAPSHOT: u64 = 1 << 40;
 
 /// Longest filler of an event: several records then fill a file of the log.
 const MAX_FILLER_BYTES: u64 = 6_000;
@@ -17,6 +21,8 @@ const MAX_FILLER_BYTES: u64 = 6_000;
 #[derive(Clone, Debug)]
 struct Attempt {
     ids: Vec<u64>,
+    /// Events, or snapshots of session replay.
+    table: TableKind,
     /// Whether a refused event rides along, marked by the attempt's number.
     has_rejected: bool,
     /// Waits for the table, by gRPC; others for the disk, by HTTP.
@@ -34,7 +40,7 @@ pub(super) struct Model {
     to_send_again: Vec<u64>,
     /// Ids that were ever sent, and whether any sending of theirs was acknowledged.
     ids: BTreeMap<u64, bool>,
-    next_id: u64,
+    next_id: ByTable<u64>,
 }
 
 impl Model {
@@ -43,11 +49,21 @@ impl Model {
         if !self.to_send_again.is_empty() && !random.once_in(3) {
             return self.resend(random);
         }
-        let ids: Vec<u64> = (0..random.below(4)).map(|_| self.some_id(random)).collect();
+        let is_recording = random.once_in(4);
+        let table = if is_recording {
+            TableKind::Recordings
+        } else {
+            TableKind::Events
+        };
+        let ids: Vec<u64> = (0..random.below(4))
+            .map(|_| self.some_id(table, random))
+            .collect();
         let attempt = Attempt {
             has_rejected: ids.is_empty() || random.once_in(3),
             ids,
-            at_table: random.once_in(6),
+            table,
+            // gRPC takes no recordings.
+            at_table: !is_recording && random.once_in(6),
             filler_bytes: usize::try_from(random.below(MAX_FILLER_BYTES)).unwrap_or(0),
             acknowledged: false,
         };
@@ -68,12 +84,19 @@ impl Model {
         self.send(attempt)
     }
 
-    fn some_id(&mut self, random: &mut Random) -> u64 {
-        if self.next_id > 0 && random.once_in(5) {
-            return self.next_id - 1 - random.below(RECENT_IDS.min(self.next_id));
+    fn some_id(&mut self, table: TableKind, random: &mut Random) -> u64 {
+        let next_id = &mut self.next_id[table];
+        let id = if *next_id > 0 && random.once_in(5) {
+            *next_id - 1 - random.below(RECENT_IDS.min(*next_id))
+        } else {
+            *next_id += 1;
+            *next_id - 1
+        };
+        if table == TableKind::Recordings {
+            SNAPSHOT | id
+        } else {
+            id
         }
-        self.next_id += 1;
-        self.next_id - 1
     }
 
     fn send(&mut self, attempt: Attempt) -> (u64, Submission) {
@@ -131,26 +154,36 @@ impl Model {
             .count() as u64
     }
 
-    /// The uuids of a request and the mark of its refused event.
-    pub(super) fn texts_of(&self, number: u64) -> (Vec<String>, Option<String>) {
+    /// The table and the uuids of a request, and the mark of its refused event.
+    pub(super) fn texts_of(&self, number: u64) -> (TableKind, Vec<String>, Option<String>) {
         let attempt = &self.attempts[index_of(number)];
         let uuids = attempt.ids.iter().map(|id| uuid(*id)).collect();
-        (uuids, attempt.has_rejected.then(|| mark(number)))
+        let mark = attempt.has_rejected.then(|| mark(number));
+        (attempt.table, uuids, mark)
     }
 
     /// Holds all rows of the tables against what was told.
-    pub(super) fn check(&self, events: &[String], rejected: &[String]) {
-        let stored = count(events);
+    pub(super) fn check(&self, rows: &ByTable<Vec<String>>) {
+        let stored = count(&rows[TableKind::Events]);
+        let snapshots = count(&rows[TableKind::Recordings]);
         for (id, acknowledged) in &self.ids {
-            let times = stored.get(&uuid(*id)).copied().unwrap_or(0);
+            let (stored, other) = if id & SNAPSHOT == 0 {
+                (&stored, &snapshots)
+            } else {
+                (&snapshots, &stored)
+            };
+            let uuid = uuid(*id);
+            assert!(!other.contains_key(&uuid), "event {id} is in another table");
+            let times = stored.get(&uuid).copied().unwrap_or(0);
             if *acknowledged {
                 assert_eq!(times, 1, "event {id} was acknowledged (TAB-1)");
             } else {
                 assert!(times <= 1, "event {id} is there {times} times (DUP-1)");
             }
         }
-        assert!(stored.len() <= self.ids.len(), "rows that nobody sent");
-        let stored = count(rejected);
+        let all = stored.len() + snapshots.len();
+        assert!(all <= self.ids.len(), "rows that nobody sent");
+        let stored = count(&rows[TableKind::Rejected]);
         for (number, attempt) in self.attempts.iter().enumerate() {
             let mark = mark(number as u64);
             let times = stored
@@ -170,6 +203,9 @@ impl Model {
 
 impl Attempt {
     fn submission(&self, number: u64) -> Submission {
+        if self.table == TableKind::Recordings {
+            return http(Endpoint::Recordings, self.snapshots(number));
+        }
         let filler = "x".repeat(self.filler_bytes);
         let mut events: Vec<String> = self
             .ids
@@ -190,13 +226,41 @@ impl Attempt {
         if self.at_table {
             return append_at_table(&body);
         }
-        Submission::Http {
-            body: Payload::new(body.into_bytes()),
-            endpoint: penstock_model::Endpoint::Batch,
-            coding: penstock_model::Coding::Unspecified,
-            sent_at_us: None,
-            client_address: None,
+        http(Endpoint::Batch, body)
+    }
+
+    /// The body of an upload of session replay.
+    fn snapshots(&self, number: u64) -> String {
+        let filler = "x".repeat(self.filler_bytes);
+        let mut snapshots: Vec<String> = self
+            .ids
+            .iter()
+            .map(|id| {
+                let uuid = uuid(*id);
+                format!(
+                    r#"{{"event":"$snapshot","distinct_id":"d","uuid":"{uuid}","timestamp":"2026-01-0{}T00:00:00Z","properties":{{"token":"phc_test","$session_id":"s-{}","$snapshot_data":["{filler}"]}}}}"#,
+                    1 + id % 3,
+                    id % 2,
+                )
+            })
+            .collect();
+        if self.has_rejected {
+            let mark = mark(number);
+            snapshots.push(format!(
+                r#"{{"event":"$snapshot","distinct_id":"{mark}","properties":{{"token":"phc_test","$snapshot_data":[]}}}}"#
+            ));
         }
+        format!("[{}]", snapshots.join(","))
+    }
+}
+
+fn http(endpoint: Endpoint, body: String) -> Submission {
+    Submission::Http {
+        body: Payload::new(body.into_bytes()),
+        endpoint,
+        coding: penstock_model::Coding::Unspecified,
+        sent_at_us: None,
+        client_address: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A model of the two tables and of how they are committed to, on the simulated disk.
+//! A model of the tables and of how they are committed to, on the simulated disk.
 //!
 //! It follows the committer of the service (`python/penstock/table`): a commit is a numbered entry
 //! that names files and carries one transaction a lane, made by creating its file exclusively;
@@ -54,11 +54,7 @@ impl Table {
         data_directory: &Path,
         kind: TableKind,
     ) -> io::Result<Self> {
-        let name = match kind {
-            TableKind::Events => "events",
-            TableKind::Rejected => "rejected",
-        };
-        let directory = data_directory.join(name);
+        let directory = data_directory.join(kind.name());
         filesystem.create_dir_synced(&directory.join("_delta_log"))?;
         let mut table = Self {
             filesystem: Arc::clone(filesystem),
@@ -130,6 +126,11 @@ impl Table {
         if self.in_doubt {
             self.reload()?;
         }
+        if self.kind == TableKind::Recordings && self.entries.next_version == 0 && files.is_empty()
+        {
+            // Made with its first row: a table that is not there has nothing to pass.
+            return Ok(());
+        }
         let has = |(lane, position): &(LaneId, Position)| {
             let known = self.entries.txns.get(&lane.to_string());
             known.is_some_and(|known| *known >= position.get())
@@ -162,10 +163,10 @@ impl Table {
         Ok(())
     }
 
-    /// One text a row: the uuid of an event, the raw text of a refused one.
+    /// One text a row: the uuid of an event or a snapshot, the raw text of a refused one.
     pub(super) fn rows(&self) -> Vec<String> {
         let column = match self.kind {
-            TableKind::Events => "uuid",
+            TableKind::Events | TableKind::Recordings => "uuid",
             TableKind::Rejected => "raw",
         };
         let mut rows = Vec::new();

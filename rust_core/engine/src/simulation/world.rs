@@ -7,7 +7,7 @@ use std::time::Duration;
 use penstock_decode::Workspace;
 use penstock_disk::{Crash, Fault, FaultyFilesystem, Filesystem, Operation, Random};
 use penstock_model::{AckLevel, DecodeLimits, ManualClock};
-use penstock_segment::{SegmentFile, TableKind};
+use penstock_segment::{ByTable, SegmentFile, TableKind};
 use penstock_wal::Log;
 
 use super::model::Model;
@@ -38,7 +38,7 @@ pub(super) struct Outcome {
 struct Life {
     engine: Engine<u64>,
     lives: Lives<u64>,
-    tables: [Table; 2],
+    tables: ByTable<Table>,
     workspace: Workspace,
     ids: Ids,
 }
@@ -61,6 +61,7 @@ fn options(random: &mut Random) -> EngineOptions {
         dedup_memory_bytes: 1 << 20,
         dedup_disk_bytes: 64 << 20,
         limits: DecodeLimits::DEFAULT,
+        max_recording_bytes: 8 << 20,
         max_in_flight_bytes: 1 << 20,
         max_wal_bytes: 4 << 20,
         wal_file_bytes: 32 << 10,
@@ -109,9 +110,9 @@ impl World {
             self.cut_power(Crash::LoseUnsynced);
             self.begin_life(false);
         }
-        let [events, rejected] = &self.life().tables;
-        let (events, rejected) = (events.rows(), rejected.rows());
-        self.model.check(&events, &rejected);
+        let tables = &self.life().tables;
+        let rows = ByTable::from_fn(|table| tables[table].rows());
+        self.model.check(&rows);
         Outcome {
             crashes: self.crashes,
             acknowledged_events: self.model.acknowledged_events(),
@@ -164,12 +165,12 @@ impl World {
             let is_torn_tail = event.name != "log_damaged";
             assert!(is_torn_tail, "{event:?}");
         }
-        let open = |kind| {
-            Table::open(&self.filesystem, Path::new(DATA_DIRECTORY), kind)
-                .map_err(|error| error.to_string())
-        };
-        let tables = [open(TableKind::Events)?, open(TableKind::Rejected)?];
-        let committed: Vec<_> = tables.iter().flat_map(Table::committed).collect();
+        let open = |kind| Table::open(&self.filesystem, Path::new(DATA_DIRECTORY), kind);
+        let opened = TableKind::ALL.into_iter().map(open);
+        let opened: std::io::Result<Vec<Table>> = opened.collect();
+        let mut opened = opened.map_err(|error| error.to_string())?.into_iter();
+        let tables = ByTable::from_fn(|_| opened.next().unwrap());
+        let committed: Vec<_> = tables.values().flat_map(Table::committed).collect();
         let lives = engine
             .begin(&committed)
             .map_err(|error| error.to_string())?;
@@ -311,10 +312,8 @@ impl World {
             .collect();
         let life = self.life();
         let mut committed = Vec::new();
-        for (kind, table) in [TableKind::Events, TableKind::Rejected]
-            .into_iter()
-            .zip(&mut life.tables)
-        {
+        for kind in TableKind::ALL {
+            let table = &mut life.tables[kind];
             let files: Vec<&SegmentFile> =
                 cut.files.iter().filter(|file| file.table == kind).collect();
             if !files.is_empty() || cut.releases {
@@ -338,11 +337,11 @@ impl World {
                 continue;
             }
             // ACK-1 at the level of the table.
-            let (uuids, mark) = self.model.texts_of(ticket);
-            let events = tables[0].rows();
-            assert!(uuids.iter().all(|uuid| events.contains(uuid)));
+            let (table, uuids, mark) = self.model.texts_of(ticket);
+            let stored = tables[table].rows();
+            assert!(uuids.iter().all(|uuid| stored.contains(uuid)));
             if let Some(mark) = mark {
-                let rejected = tables[1].rows();
+                let rejected = tables[TableKind::Rejected].rows();
                 assert!(rejected.iter().any(|raw| raw.contains(&mark)));
             }
         }

@@ -3,7 +3,7 @@
 use penstock_engine::{Completion, EngineState, TableKind};
 use penstock_model::{AckLevel, Code};
 
-use crate::support::{Opened, append_message, batch, http, options, rows, uuid};
+use crate::support::{Opened, append_message, batch, http, options, rows, upload, uuid};
 
 #[test]
 fn every_event_of_an_answered_request_has_one_outcome() {
@@ -27,6 +27,80 @@ fn every_event_of_an_answered_request_has_one_outcome() {
     let cut = opened.cut();
     assert_eq!(rows(&cut, TableKind::Events), 2);
     assert_eq!(rows(&cut, TableKind::Rejected), 1);
+}
+
+#[test]
+fn snapshots_have_outcomes_of_their_own_and_a_table_of_their_own() {
+    // ACK-2, DUP-1
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(options(folder.path())).started();
+    let whole = format!(
+        r#"{{"distinct_id":"d","uuid":"{}","properties":{{"token":"phc_test","$session_id":"s","$snapshot_data":[]}}}}"#,
+        uuid(1)
+    );
+    let lacking = r#"{"distinct_id":"d","properties":{"$session_id":"s"}}"#;
+    let body = format!("[{whole},{lacking},{whole}]");
+    opened.engine.submit(1, upload(&body)).unwrap();
+    let (_, Completion::Stored(summary)) = opened.wait_one() else {
+        panic!("it is stored")
+    };
+    assert_eq!(
+        (summary.accepted, summary.duplicates, summary.rejected),
+        (1, 1, 1)
+    );
+    let lacks_data = Some((1, Code::MissingSnapshotData));
+    assert_eq!(summary.first_rejection, lacks_data);
+    opened.stored(&batch(&[&uuid(2)]));
+    let cut = opened.cut();
+    for table in TableKind::ALL {
+        assert_eq!(rows(&cut, table), 1, "{}", table.name());
+    }
+}
+
+/// A page's first snapshot is one event and can't be split; its tree may nest deep.
+#[test]
+fn a_snapshot_has_limits_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(penstock_engine::EngineOptions {
+        limits: penstock_model::DecodeLimits {
+            max_event_bytes: 1_000,
+            ..penstock_model::DecodeLimits::DEFAULT
+        },
+        max_recording_bytes: 10_000,
+        ..options(folder.path())
+    })
+    .started();
+    let snapshot = |padding: usize, depth: usize| {
+        format!(
+            r#"{{"event":"e","api_key":"phc_test","distinct_id":"d","properties":{{"$session_id":"s","$snapshot_data":["{}",{}{}]}}}}"#,
+            "x".repeat(padding),
+            "[".repeat(depth),
+            "]".repeat(depth),
+        )
+    };
+    let outcome = |submission| {
+        opened.engine.submit(1, submission).unwrap();
+        let (_, Completion::Stored(summary)) = opened.wait_one() else {
+            panic!("it is stored")
+        };
+        summary.first_rejection.map(|(_, code)| code)
+    };
+    let least = snapshot(0, 1).len();
+    assert_eq!(outcome(upload(&snapshot(10_000 - least, 1))), None);
+    assert_eq!(
+        outcome(upload(&snapshot(10_001 - least, 1))),
+        Some(Code::EventTooLarge)
+    );
+    assert_eq!(
+        outcome(http(&snapshot(1_001 - least, 1))),
+        Some(Code::EventTooLarge)
+    );
+    // Three containers are around it.
+    assert_eq!(outcome(upload(&snapshot(0, 1_021))), None);
+    assert_eq!(
+        outcome(upload(&snapshot(0, 1_022))),
+        Some(Code::EventTooDeep)
+    );
 }
 
 #[test]

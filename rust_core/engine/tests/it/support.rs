@@ -24,6 +24,7 @@ pub(crate) fn options(folder: &Path) -> EngineOptions {
         dedup_memory_bytes: 8 << 20,
         dedup_disk_bytes: 64 << 20,
         limits: DecodeLimits::DEFAULT,
+        max_recording_bytes: 8 << 20,
         max_in_flight_bytes: 8 << 20,
         max_wal_bytes: 64 << 20,
         wal_file_bytes: 64 << 10,
@@ -114,7 +115,7 @@ impl Opened {
 }
 
 fn committed_tables(cut: &Cut) -> Vec<TableKind> {
-    let mut tables = vec![TableKind::Events, TableKind::Rejected];
+    let mut tables = TableKind::ALL.to_vec();
     tables.retain(|table| cut.releases || rows(cut, *table) > 0);
     tables
 }
@@ -131,9 +132,18 @@ pub(crate) fn nap() {
 }
 
 pub(crate) fn http(body: &str) -> Submission {
+    post(Endpoint::Batch, body)
+}
+
+/// An upload of session replay.
+pub(crate) fn upload(body: &str) -> Submission {
+    post(Endpoint::Recordings, body)
+}
+
+fn post(endpoint: Endpoint, body: &str) -> Submission {
     Submission::Http {
         body: Payload::new(body.as_bytes().to_vec()),
-        endpoint: Endpoint::Batch,
+        endpoint,
         coding: Coding::Unspecified,
         sent_at_us: None,
         client_address: None,

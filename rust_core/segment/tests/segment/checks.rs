@@ -104,7 +104,7 @@ fn pair(metadata: &ParquetMetaData, key: &str) -> String {
 
 fn columns_with_stats(table: TableKind) -> &'static [&'static str] {
     match table {
-        TableKind::Events => &["timestamp", "received_at", "log_position"],
+        TableKind::Events | TableKind::Recordings => &["timestamp", "received_at", "log_position"],
         TableKind::Rejected => &["received_at", "log_position"],
     }
 }

@@ -1,4 +1,4 @@
-//! Every column of both tables, written and read back.
+//! Every column of every table, written and read back.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use penstock_segment::{Codec, Layout, SegmentOptions, TableKind};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BatchMaker, Bench, LANE, NOON_US, OPTIONS, Row, accepted_at, record, refused,
+    BatchMaker, Bench, LANE, NOON_US, OPTIONS, Row, accepted_at, record, refused, upload,
 };
 
 fn row(value: &Value) -> Row {
@@ -178,6 +178,89 @@ fn a_refused_event_reads_back_with_its_reason() {
 }
 
 #[test]
+fn a_snapshot_with_everything_reads_back_as_it_was_sent() {
+    let mut bench = Bench::partitioned();
+    let mut maker = BatchMaker::new("phc_token");
+    // Compressed by the page itself, and still text: with the escape of NUL in it.
+    let properties = r#"{"$snapshot_data":["\u001f\u0000é"]}"#;
+    let texts = [
+        "2024-02-29 12:34",
+        "session",
+        "window",
+        "mobile",
+        "posthog-ios",
+        "3.1",
+        properties,
+    ]
+    .map(|text| maker.text(text));
+    let event = maker.event(Outcome::Accepted, NOON_US);
+    event.client_timestamp = Some(texts[0]);
+    event.session_id = Some(texts[1]);
+    event.window_id = Some(texts[2]);
+    event.snapshot_source = Some(texts[3]);
+    event.lib = Some(texts[4]);
+    event.lib_version = Some(texts[5]);
+    event.properties = texts[6];
+    event.warnings.add(Warning::LoneSurrogate);
+    maker.0.sent_at_us = Some(NOON_US - 5);
+    let mut meta = upload(42, "shop", &maker.0);
+    meta.received_at_us = NOON_US + 9;
+    bench.append(&meta).unwrap();
+    let files = bench.builder.finish().unwrap();
+    assert_eq!(
+        files[0].partition,
+        [("project", "shop"), ("date", "2024-02-29")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+    assert_eq!(
+        bench.read(&files[0]),
+        [row(&json!({
+            "session_id": "session",
+            "window_id": "window",
+            "uuid": "00000000-0000-0000-0000-000000000000",
+            "event": "$pageview",
+            "distinct_id": "user-0",
+            "timestamp": NOON_US,
+            "received_at": NOON_US + 9,
+            "sent_at": NOON_US - 5,
+            "client_timestamp": "2024-02-29 12:34",
+            "snapshot_source": "mobile",
+            "lib": "posthog-ios",
+            "lib_version": "3.1",
+            "properties": properties,
+            "token": "phc_token",
+            "warnings": ["lone_surrogate"],
+            "lane": LANE.to_string(),
+            "log_position": 42,
+            "batch_index": 0,
+        }))]
+    );
+}
+
+#[test]
+fn a_snapshot_with_the_least_is_of_the_web_and_of_the_sessions_only_window() {
+    let mut bench = Bench::partitioned();
+    let mut maker = BatchMaker::new("phc_token");
+    let session_id = maker.text("session");
+    maker.event(Outcome::Accepted, NOON_US).session_id = Some(session_id);
+    bench.append(&upload(1, "shop", &maker.0)).unwrap();
+    let files = bench.builder.finish().unwrap();
+    let rows = bench.read(&files[0]);
+    let nulls = [
+        "sent_at",
+        "client_timestamp",
+        "lib",
+        "lib_version",
+        "warnings",
+    ];
+    for (name, value) in &rows[0] {
+        assert_eq!(value.is_null(), nulls.contains(&name.as_str()), "{name}");
+    }
+    assert_eq!(rows[0]["window_id"], "session");
+    assert_eq!(rows[0]["snapshot_source"], "web");
+}
+
+#[test]
 fn the_text_of_a_refused_event_is_cut_at_a_characters_border() {
     let options = SegmentOptions {
         max_rejected_raw_bytes: 4,
@@ -216,8 +299,10 @@ fn a_flat_file_holds_the_partition_columns_too() {
     bench.append(&record(1, "a/b", &batch)).unwrap();
     let other = refused(1);
     bench.append(&record(2, "other", &other)).unwrap();
+    let snapshot = accepted_at(&[NOON_US]);
+    bench.append(&upload(3, "replayed", &snapshot)).unwrap();
     let files = bench.builder.finish().unwrap();
-    assert_eq!(files.len(), 2);
+    assert_eq!(files.len(), 3);
     for file in &files {
         assert_eq!(file.partition, []);
         assert!(
@@ -238,6 +323,9 @@ fn a_flat_file_holds_the_partition_columns_too() {
     let rejected = bench.rows_of(TableKind::Rejected, &files);
     assert_eq!(rejected[0]["date"], 19_782);
     assert_eq!(rejected[0]["project"], "other");
+    let recordings = bench.rows_of(TableKind::Recordings, &files);
+    assert_eq!(recordings[0]["date"], 19_782);
+    assert_eq!(recordings[0]["project"], "replayed");
 }
 
 /// Dictionaries, nulls and lists across batches and row groups, against what was put in.

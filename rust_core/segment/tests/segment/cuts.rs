@@ -4,14 +4,14 @@ use std::path::Path;
 
 use penstock_disk::RealFilesystem;
 use penstock_model::{Code, Outcome, Position};
-use penstock_segment::{Layout, RowCounts, SegmentFile, SegmentOptions, TableKind};
+use penstock_segment::{ByTable, Layout, SegmentFile, SegmentOptions, TableKind};
 use serde_json::{Value, json};
 
 use crate::checks::{Rows, checked_file, checked_rows, places_of};
 use crate::machine::{DATA, Machine, paths_of};
 use crate::samples::{NEXT_LANE, Random, places_in, random_log};
 use crate::support::{
-    BatchMaker, Bench, DAY_US, LANE, NOON_US, OPTIONS, accepted_at, record, refused,
+    BatchMaker, Bench, DAY_US, LANE, NOON_US, OPTIONS, accepted_at, record, refused, upload,
 };
 
 fn rows_of(bench: &Bench, files: &[SegmentFile]) -> Rows {
@@ -19,7 +19,8 @@ fn rows_of(bench: &Bench, files: &[SegmentFile]) -> Rows {
 }
 
 fn count(bench: &Bench) -> (u64, u64) {
-    let RowCounts { events, rejected } = bench.builder.rows_by_table();
+    let rows = bench.builder.rows_by_table();
+    let (events, rejected) = (rows[TableKind::Events], rows[TableKind::Rejected]);
     assert_eq!(bench.builder.rows(), events + rejected);
     (events, rejected)
 }
@@ -68,7 +69,7 @@ fn files_closed_early_stay_unnamed_until_their_cut_and_are_named_once() {
     for (position, project) in (1..).zip(["a", "b", "a", "b"]) {
         machine
             .builder
-            .append(&record(position, project, &batch), true, true)
+            .append(&record(position, project, &batch), ByTable::ALL)
             .unwrap();
     }
     let early = machine.files_on_disk();
@@ -84,7 +85,7 @@ fn files_closed_early_stay_unnamed_until_their_cut_and_are_named_once() {
 
     machine
         .builder
-        .append(&record(5, "a", &batch), true, true)
+        .append(&record(5, "a", &batch), ByTable::ALL)
         .unwrap();
     let files = machine.builder.finish().unwrap();
     assert_eq!(files.len(), 1);
@@ -120,17 +121,56 @@ fn outcomes_decide_the_table_and_duplicates_have_no_row() {
     assert_eq!(indices(TableKind::Rejected), [2, 5]);
 }
 
+/// A snapshot among the events would be found by every query of events, at a thousand times their
+/// size; an event among the snapshots by none.
+#[test]
+fn the_endpoint_decides_between_events_and_recordings() {
+    let mut bench = Bench::partitioned();
+    let mut maker = BatchMaker::new("token");
+    maker.event(Outcome::Accepted, NOON_US);
+    maker.event(Outcome::Rejected(Code::MissingSessionId), NOON_US);
+    bench.append(&upload(1, "shop", &maker.0)).unwrap();
+    bench.append(&record(2, "shop", &maker.0)).unwrap();
+    let files = bench.builder.finish().unwrap();
+    let positions = |table| -> Vec<Value> {
+        let rows = bench.rows_of(table, &files);
+        rows.iter().map(|row| row["log_position"].clone()).collect()
+    };
+    assert_eq!(positions(TableKind::Recordings), [1]);
+    assert_eq!(positions(TableKind::Events), [2]);
+    assert_eq!(positions(TableKind::Rejected), [1, 2]);
+}
+
+#[test]
+fn a_table_without_rows_costs_no_file_no_directory_and_no_memory() {
+    let mut bench = Bench::partitioned();
+    bench
+        .append(&record(1, "shop", &accepted_at(&[NOON_US])))
+        .unwrap();
+    let held = bench.builder.buffered_bytes();
+    bench.builder.finish().unwrap();
+    assert!(!bench.folder.path().join("recordings").exists());
+    assert!(!bench.folder.path().join("rejected").exists());
+    assert!(held < 16 << 10, "{held} bytes are held for one row");
+}
+
 #[test]
 fn a_table_that_has_passed_a_record_gets_no_row_of_it() {
     for (want_events, want_rejected) in [(true, true), (true, false), (false, true), (false, false)]
     {
+        let tables = ByTable::from_fn(|table| match table {
+            TableKind::Events => want_events,
+            TableKind::Rejected => want_rejected,
+            // Neither keeps rows from the others nor takes them.
+            TableKind::Recordings => !want_events,
+        });
         let mut bench = Bench::partitioned();
         let mut maker = BatchMaker::new("token");
         maker.event(Outcome::Accepted, NOON_US);
         maker.event(Outcome::Rejected(Code::EventTooLarge), NOON_US);
         bench
             .builder
-            .append(&record(1, "shop", &maker.0), want_events, want_rejected)
+            .append(&record(1, "shop", &maker.0), tables)
             .unwrap();
         assert_eq!(count(&bench), (want_events.into(), want_rejected.into()));
         let tables: Vec<TableKind> = bench
@@ -181,7 +221,10 @@ fn abandoning_removes_the_cuts_files_and_forgets_its_rows_but_nothing_of_earlier
     let log = random_log(&mut Random::new(1), 30);
     let kept = machine.cut(&log[..10]).unwrap();
     for record in &log[10..20] {
-        machine.builder.append(&record.meta(), true, true).unwrap();
+        machine
+            .builder
+            .append(&record.meta(), ByTable::ALL)
+            .unwrap();
     }
     assert!(
         machine.files_on_disk().len() > kept.len(),

@@ -5,12 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use penstock_disk::{Crash, FaultyFilesystem, Filesystem, RealFilesystem};
-use penstock_segment::{CutBuilder, Layout, SegmentFile, TableKind};
+use penstock_segment::{ByTable, CutBuilder, Layout, SegmentFile, TableKind};
 
 use crate::checks::places_of;
 use crate::machine::{DATA, Liar, Machine, SMALL, Synced, build_cut, builder, paths_of};
 use crate::samples::{Logged, Random, places_in, random_log};
 use crate::support::{Bench, DAY_US, NOON_US, OPTIONS, accepted_at, record};
+
+fn shared(filesystem: &(impl Filesystem + Clone + 'static)) -> Arc<dyn Filesystem> {
+    Arc::new(filesystem.clone())
+}
 
 fn sample(seed: u64) -> Vec<Logged> {
     random_log(&mut Random::new(seed), 12)
@@ -27,7 +31,10 @@ fn every_file_of_every_finished_cut_survives_a_power_cut() {
                 files.extend(machine.cut(part).unwrap());
             }
             // Behind the last cut: this may go, and must take nothing with it.
-            machine.builder.append(&log[0].meta(), true, true).unwrap();
+            machine
+                .builder
+                .append(&log[0].meta(), ByTable::ALL)
+                .unwrap();
             assert_eq!(
                 places_of(&machine.rows_after_power_cut(&files)),
                 places_in(&log)
@@ -45,7 +52,7 @@ fn no_sync_of_a_file_or_directory_can_be_left_out() {
         disk.create_dir_synced(Path::new(DATA)).unwrap();
         let liar = Liar::new(&disk);
         liar.swallow(swallowed.cloned());
-        let mut builder = builder(Arc::new(liar.clone()), SMALL);
+        let mut builder = builder(&shared(&liar), SMALL);
         let files = build_cut(&mut builder, &log).unwrap();
         disk.crash(Crash::LoseUnsynced);
         (survivors(&disk, &files), files.len(), liar.take_synced())
@@ -94,12 +101,12 @@ fn a_cut_of_known_directories_syncs_only_files_and_the_directories_that_hold_the
     let batch = accepted_at(&[NOON_US]);
     let one_record = |builder: &mut CutBuilder| {
         builder
-            .append(&record(1, "shop", &batch), true, true)
+            .append(&record(1, "shop", &batch), ByTable::ALL)
             .unwrap();
         builder.finish().unwrap()
     };
     let liar = Liar::new(&disk);
-    let mut builder = builder(Arc::new(liar.clone()), OPTIONS);
+    let mut builder = builder(&shared(&liar), OPTIONS);
     let first = one_record(&mut builder);
     assert!(liar.take_synced().len() > 2);
     let second = one_record(&mut builder);
@@ -122,7 +129,10 @@ fn directories_that_a_killed_process_left_unsynced_are_synced_by_the_next() {
     for appended in 1..=log.len() {
         let mut machine = Machine::new(SMALL);
         for record in &log[..appended] {
-            machine.builder.append(&record.meta(), true, true).unwrap();
+            machine
+                .builder
+                .append(&record.meta(), ByTable::ALL)
+                .unwrap();
         }
         machine.disk.crash(Crash::KeepUnsynced);
         let mut next = Machine::start(machine.disk, SMALL);
@@ -141,7 +151,10 @@ fn files_of_a_crashed_cut_are_neither_touched_nor_named_by_the_next() {
         let mut machine = Machine::new(SMALL);
         let earlier = machine.cut(&log[..4]).unwrap();
         for record in &log[4..] {
-            machine.builder.append(&record.meta(), true, true).unwrap();
+            machine
+                .builder
+                .append(&record.meta(), ByTable::ALL)
+                .unwrap();
         }
         let crash = if seed == 0 {
             Crash::KeepUnsynced
@@ -168,7 +181,7 @@ fn files_of_a_crashed_cut_are_neither_touched_nor_named_by_the_next() {
         others.retain(|(path, _)| !named.contains(path));
         assert_eq!(others, left_over, "seed {seed}");
         // Once more after abandoning: that removes the successor's own files alone.
-        next.builder.append(&log[4].meta(), true, true).unwrap();
+        next.builder.append(&log[4].meta(), ByTable::ALL).unwrap();
         next.builder.abandon();
         let both = [earlier, files].concat();
         assert_eq!(
@@ -186,7 +199,7 @@ fn known_directories_that_were_cleared_away_are_made_and_synced_again() {
     let disk = FaultyFilesystem::new();
     disk.create_dir_synced(Path::new(DATA)).unwrap();
     let liar = Liar::new(&disk);
-    let mut builder = builder(Arc::new(liar.clone()), SMALL);
+    let mut builder = builder(&shared(&liar), SMALL);
     for level in ["/data", "/data/events", "/data/events/project=shop"] {
         liar.swallow([Synced::Directory(level.into())]);
         build_cut(&mut builder, &log).unwrap();
@@ -246,7 +259,8 @@ fn nothing_is_synced_in_a_flat_layout() {
     let query = Path::new("/query");
     disk.create_dir_synced(query).unwrap();
     let liar = Liar::new(&disk);
-    let mut builder = CutBuilder::new(Arc::new(liar.clone()), query, query, Layout::Flat, OPTIONS);
+    let filesystem: Arc<dyn Filesystem> = Arc::new(liar.clone());
+    let mut builder = CutBuilder::new(&filesystem, query, Layout::Flat, OPTIONS);
     assert!(!build_cut(&mut builder, &sample(6)).unwrap().is_empty());
     let of_the_query = |of: &Synced| match of {
         Synced::File(_) => true,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use penstock_disk::{Crash, Fault, Filesystem, Operation, is_disk_full};
-use penstock_segment::{SegmentError, SegmentFile};
+use penstock_segment::{ByTable, SegmentError, SegmentFile};
 
 use crate::checks::Rows;
 use crate::machine::{DATA, Machine, SMALL, paths_of};
@@ -65,7 +65,7 @@ fn at_each_step(log: &[Logged], mut then: impl FnMut(Failure<'_>)) -> usize {
             machine.disk.fail_nth(operation, nth, fault);
             let mut appends = log
                 .iter()
-                .map(|record| machine.builder.append(&record.meta(), true, true));
+                .map(|record| machine.builder.append(&record.meta(), ByTable::ALL));
             let appended = appends.find_map(Result::err);
             let appending = appended.is_some();
             let result = appended.map_or_else(|| machine.builder.finish(), Err);
@@ -185,7 +185,7 @@ fn a_failed_cut_takes_nothing_and_gives_nothing_until_it_is_abandoned() {
         for _ in 0..2 {
             let append = machine
                 .builder
-                .append(&log[0].meta(), true, true)
+                .append(&log[0].meta(), ByTable::ALL)
                 .unwrap_err();
             let finish = machine.builder.finish().unwrap_err();
             for error in [append, finish] {
@@ -208,7 +208,7 @@ fn a_full_disk_is_never_taken_for_a_failed_encoding() {
             machine.disk.fail_all(Operation::Write, Fault::DiskFull);
             let appended = machine
                 .builder
-                .append(&record(1, "shop", &batch), true, true);
+                .append(&record(1, "shop", &batch), ByTable::ALL);
             let error = appended
                 .and_then(|()| machine.builder.finish())
                 .unwrap_err();
@@ -248,7 +248,10 @@ fn files_that_cannot_be_removed_stay_and_are_named_by_no_cut() {
     let expected = rows_without_faults(&log);
     let mut machine = Machine::new(SMALL);
     for record in &log {
-        machine.builder.append(&record.meta(), true, true).unwrap();
+        machine
+            .builder
+            .append(&record.meta(), ByTable::ALL)
+            .unwrap();
     }
     let stuck: BTreeSet<PathBuf> = machine.files_on_disk();
     assert!(!stuck.is_empty());
@@ -262,7 +265,10 @@ fn files_that_cannot_be_removed_stay_and_are_named_by_no_cut() {
     machine.disk.heal();
     machine.disk.fail_nth(Operation::Remove, 1, Fault::Io);
     for record in &log {
-        machine.builder.append(&record.meta(), true, true).unwrap();
+        machine
+            .builder
+            .append(&record.meta(), ByTable::ALL)
+            .unwrap();
     }
     let before = machine.files_on_disk().len();
     machine.builder.abandon();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use penstock_disk::Filesystem;
 use penstock_model::Outcome;
-use penstock_segment::{Codec, SegmentOptions};
+use penstock_segment::{ByTable, Codec, SegmentOptions};
 
 use crate::machine::{Machine, paths_of};
 use crate::support::{BatchMaker, DAY_US, NOON_US, OPTIONS, accepted_at, record};
@@ -27,7 +27,7 @@ fn append(machine: &mut Machine, position: u64, project: &str, events: usize) {
     let batch = accepted_at(&vec![NOON_US; events]);
     machine
         .builder
-        .append(&record(position, project, &batch), true, true)
+        .append(&record(position, project, &batch), ByTable::ALL)
         .unwrap();
 }
 
@@ -48,7 +48,7 @@ fn more_partitions_than_may_be_open_are_spilled_and_lose_no_row() {
             let (position, project) = (position * 10 + number, format!("project-{number}"));
             machine
                 .builder
-                .append(&record(position, &project, &batch), true, true)
+                .append(&record(position, &project, &batch), ByTable::ALL)
                 .unwrap();
             assert!(machine.builder.buffered_bytes() <= 1 << 20);
         }
@@ -77,7 +77,7 @@ fn as_many_partitions_as_may_be_open_get_one_file_each() {
         for position in [1, 2] {
             machine
                 .builder
-                .append(&record(position, "shop", &batch), true, true)
+                .append(&record(position, "shop", &batch), ByTable::ALL)
                 .unwrap();
         }
         assert_eq!(machine.builder.finish().unwrap().len(), expected_files);
@@ -149,7 +149,7 @@ fn encoded_rows_and_compression_contexts_count_as_held() {
     maker.event(Outcome::Accepted, NOON_US).properties = properties;
     machine
         .builder
-        .append(&record(1, "shop", &maker.0), true, true)
+        .append(&record(1, "shop", &maker.0), ByTable::ALL)
         .unwrap();
     let with_one = machine.builder.buffered_bytes();
     assert!(
@@ -159,7 +159,7 @@ fn encoded_rows_and_compression_contexts_count_as_held() {
     for position in 2..=200 {
         machine
             .builder
-            .append(&record(position, "shop", &maker.0), true, true)
+            .append(&record(position, "shop", &maker.0), ByTable::ALL)
             .unwrap();
     }
     let grown_bytes = machine.builder.buffered_bytes() - with_one;
@@ -185,7 +185,7 @@ fn a_record_larger_than_the_budget_gets_through_and_is_not_kept() {
     }
     machine
         .builder
-        .append(&record(1, "shop", &maker.0), true, true)
+        .append(&record(1, "shop", &maker.0), ByTable::ALL)
         .unwrap();
     assert!(machine.builder.buffered_bytes() <= 100_000);
     append(&mut machine, 2, "shop", 1);

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use penstock_disk::{Crash, FaultyFilesystem, File, Filesystem, FilesystemKind, LockGuard};
-use penstock_segment::{Codec, CutBuilder, Layout, SegmentError, SegmentFile, SegmentOptions};
+use penstock_segment::{
+    ByTable, Codec, CutBuilder, Layout, SegmentError, SegmentFile, SegmentOptions,
+};
 
 use crate::checks::{Rows, checked_rows};
 use crate::samples::Logged;
@@ -42,7 +44,8 @@ impl Machine {
 
     /// A start on a disk as it was left.
     pub(crate) fn start(disk: FaultyFilesystem, options: SegmentOptions) -> Self {
-        let builder = builder(Arc::new(disk.clone()), options);
+        let filesystem: Arc<dyn Filesystem> = Arc::new(disk.clone());
+        let builder = builder(&filesystem, options);
         Self { disk, builder }
     }
 
@@ -66,11 +69,9 @@ impl Machine {
     }
 }
 
-/// A builder of both tables in the data directory.
-pub(crate) fn builder(filesystem: Arc<dyn Filesystem>, options: SegmentOptions) -> CutBuilder {
-    let data = Path::new(DATA);
-    let (events, rejected) = (data.join("events"), data.join("rejected"));
-    CutBuilder::new(filesystem, &events, &rejected, Layout::Partitioned, options)
+/// A builder of all tables in the data directory.
+pub(crate) fn builder(filesystem: &Arc<dyn Filesystem>, options: SegmentOptions) -> CutBuilder {
+    CutBuilder::new(filesystem, Path::new(DATA), Layout::Partitioned, options)
 }
 
 pub(crate) fn build_cut(
@@ -78,7 +79,7 @@ pub(crate) fn build_cut(
     log: &[Logged],
 ) -> Result<Vec<SegmentFile>, SegmentError> {
     for record in log {
-        builder.append(&record.meta(), true, true)?;
+        builder.append(&record.meta(), ByTable::ALL)?;
     }
     builder.finish()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use penstock_segment::{Codec, SegmentOptions};
+use penstock_segment::{ByTable, Codec, SegmentOptions};
 
 use crate::checks::places_of;
 use crate::machine::{Machine, paths_of};
@@ -53,7 +53,7 @@ fn every_row_is_in_exactly_one_cut_whatever_the_limits() {
             } else {
                 machine
                     .builder
-                    .append(&log[next].meta(), true, true)
+                    .append(&log[next].meta(), ByTable::ALL)
                     .unwrap();
                 next += 1;
             }

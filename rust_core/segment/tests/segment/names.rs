@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use penstock_disk::FaultyFilesystem;
-use penstock_segment::{CutBuilder, Layout, SegmentOptions, TableKind};
+use penstock_disk::{FaultyFilesystem, Filesystem};
+use penstock_segment::{ByTable, CutBuilder, Layout, SegmentOptions, TableKind};
 
 use crate::machine::{DATA, Liar, Machine, build_cut, builder, paths_of};
 use crate::samples::{Random, places_in, random_log};
@@ -59,7 +59,7 @@ fn the_first_digits_of_suffixes_differ_from_builder_to_builder() {
         let batch = refused(1);
         machine
             .builder
-            .append(&record(1, "shop", &batch), true, true)
+            .append(&record(1, "shop", &batch), ByTable::ALL)
             .unwrap();
         let files = machine.builder.finish().unwrap();
         let (_, suffix) = files[0].path.rsplit_once('-').unwrap();
@@ -68,7 +68,7 @@ fn the_first_digits_of_suffixes_differ_from_builder_to_builder() {
     assert_eq!(starts.len(), 8);
 }
 
-/// The query's folder: both tables in one, told apart by name.
+/// The query's folder: all tables in one, told apart by name.
 #[test]
 fn tables_share_a_flat_folder_without_sharing_a_name() {
     let disk = FaultyFilesystem::new();
@@ -77,8 +77,8 @@ fn tables_share_a_flat_folder_without_sharing_a_name() {
         max_buffered_bytes: 20_000,
         ..OPTIONS
     };
-    let filesystem = Arc::new(disk.clone());
-    let mut builder = CutBuilder::new(filesystem, folder, folder, Layout::Flat, options);
+    let filesystem: Arc<dyn Filesystem> = Arc::new(disk.clone());
+    let mut builder = CutBuilder::new(&filesystem, folder, Layout::Flat, options);
     let log = random_log(&mut Random::new(6), 40);
     let files = build_cut(&mut builder, &log).unwrap();
     let mut names = BTreeSet::new();
@@ -113,10 +113,11 @@ fn files_are_only_ever_created_and_abandoning_removes_no_others() {
     let mut earlier = Machine::start(disk.clone(), options.clone());
     let kept = earlier.cut(&log).unwrap();
     let before = earlier.files_on_disk();
-    let mut builder = builder(Arc::new(Liar::new(&disk)), options);
+    let filesystem: Arc<dyn Filesystem> = Arc::new(Liar::new(&disk));
+    let mut builder = builder(&filesystem, options);
     for _ in 0..3 {
         for record in &log {
-            builder.append(&record.meta(), true, true).unwrap();
+            builder.append(&record.meta(), ByTable::ALL).unwrap();
         }
         builder.abandon();
         assert_eq!(files_below(&disk, Path::new(DATA)), before);
@@ -135,7 +136,7 @@ fn refusals_of_many_cuts_share_a_directory_and_no_name() {
     for _ in 0..20 {
         machine
             .builder
-            .append(&record(1, "shop", &batch), true, true)
+            .append(&record(1, "shop", &batch), ByTable::ALL)
             .unwrap();
         paths.extend(paths_of(&machine.builder.finish().unwrap()));
     }

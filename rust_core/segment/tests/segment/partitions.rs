@@ -2,7 +2,7 @@
 
 use penstock_disk::RealFilesystem;
 use penstock_model::Outcome;
-use penstock_segment::{SegmentError, SegmentFile, TableKind};
+use penstock_segment::{ByTable, SegmentError, SegmentFile, TableKind};
 
 use crate::checks::{checked_file, micros_of};
 use crate::machine::Machine;
@@ -187,7 +187,7 @@ fn refusals_of_all_projects_share_a_file() {
         let project = format!("project-{position}");
         machine
             .builder
-            .append(&record(position, &project, &batch), true, true)
+            .append(&record(position, &project, &batch), ByTable::ALL)
             .unwrap();
     }
     let files = machine.builder.finish().unwrap();

@@ -65,6 +65,7 @@ pub(crate) struct Logged {
     pub(crate) position: u64,
     project: &'static str,
     received_at_us: i64,
+    endpoint: Endpoint,
     batch: Batch,
 }
 
@@ -76,7 +77,7 @@ impl Logged {
             project: self.project,
             received_at_us: self.received_at_us,
             client_address: None,
-            endpoint: Endpoint::Batch,
+            endpoint: self.endpoint,
             batch: &self.batch,
         }
     }
@@ -110,6 +111,7 @@ pub(crate) fn random_log(random: &mut Random, records: usize) -> Vec<Logged> {
             position,
             project: random.pick(&PROJECTS),
             received_at_us: random.time_us(),
+            endpoint: random.pick(&[Endpoint::Batch, Endpoint::Batch, Endpoint::Recordings]),
             batch: maker.0,
         });
     }
@@ -135,7 +137,11 @@ pub(crate) fn places_in(log: &[Logged]) -> BTreeMap<Partition, Vec<Place>> {
             let partition = match event.outcome {
                 Outcome::Accepted => {
                     let project = ("project".to_owned(), record.project.to_owned());
-                    (TableKind::Events, vec![project, date(event.timestamp_us)])
+                    let table = match record.endpoint {
+                        Endpoint::Recordings => TableKind::Recordings,
+                        _ => TableKind::Events,
+                    };
+                    (table, vec![project, date(event.timestamp_us)])
                 }
                 Outcome::Rejected(_) => (TableKind::Rejected, vec![date(record.received_at_us)]),
                 Outcome::Duplicate => continue,

@@ -5,7 +5,9 @@ use parquet::file::metadata::ParquetMetaData;
 use penstock_segment::{Layout, TableKind, delta_schema_json};
 use serde_json::{Value, json};
 
-use crate::support::{BatchMaker, Bench, LANE, NOON_US, OPTIONS, accepted_at, record, refused};
+use crate::support::{
+    BatchMaker, Bench, LANE, NOON_US, OPTIONS, accepted_at, record, refused, upload,
+};
 
 fn fields(table: TableKind) -> Vec<(String, Value, bool)> {
     let schema: Value = serde_json::from_str(&delta_schema_json(table)).unwrap();
@@ -77,6 +79,35 @@ fn the_schema_of_rejected_has_the_published_columns() {
     assert_eq!(fields(TableKind::Rejected), expected);
 }
 
+#[test]
+fn the_schema_of_recordings_has_the_published_columns() {
+    let texts = json!({"type": "array", "elementType": "string", "containsNull": true});
+    let expected = [
+        ("project", json!("string"), false),
+        ("date", json!("date"), false),
+        ("session_id", json!("string"), false),
+        ("window_id", json!("string"), false),
+        ("uuid", json!("string"), false),
+        ("event", json!("string"), false),
+        ("distinct_id", json!("string"), false),
+        ("timestamp", json!("timestamp"), false),
+        ("received_at", json!("timestamp"), false),
+        ("sent_at", json!("timestamp"), true),
+        ("client_timestamp", json!("string"), true),
+        ("snapshot_source", json!("string"), false),
+        ("lib", json!("string"), true),
+        ("lib_version", json!("string"), true),
+        ("properties", json!("string"), false),
+        ("token", json!("string"), false),
+        ("warnings", texts, true),
+        ("lane", json!("string"), false),
+        ("log_position", json!("long"), false),
+        ("batch_index", json!("integer"), false),
+    ];
+    let expected = expected.map(|(name, kind, nullable)| (name.to_owned(), kind, nullable));
+    assert_eq!(fields(TableKind::Recordings), expected);
+}
+
 fn file_columns(metadata: &ParquetMetaData) -> Vec<(String, bool)> {
     let fields = metadata.file_metadata().schema().get_fields();
     fields
@@ -96,10 +127,13 @@ fn files_hold_the_schemas_columns_in_order_without_those_of_the_path() {
             .append(&record(1, "shop", &accepted_at(&[NOON_US])))
             .unwrap();
         bench.append(&record(2, "shop", &refused(1))).unwrap();
+        bench
+            .append(&upload(3, "shop", &accepted_at(&[NOON_US])))
+            .unwrap();
         for file in bench.builder.finish().unwrap() {
             // `rejected` has its project inside: it is partitioned by date alone.
             let hidden = |name: &str| {
-                hidden.contains(&name) && (file.table == TableKind::Events || name == "date")
+                hidden.contains(&name) && (file.table != TableKind::Rejected || name == "date")
             };
             let expected: Vec<_> = fields(file.table)
                 .into_iter()

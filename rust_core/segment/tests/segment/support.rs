@@ -17,7 +17,7 @@ use penstock_model::{
     Uuid, Warnings,
 };
 use penstock_segment::{
-    CutBuilder, Layout, RecordMeta, SegmentError, SegmentFile, SegmentOptions, TableKind,
+    ByTable, CutBuilder, Layout, RecordMeta, SegmentError, SegmentFile, SegmentOptions, TableKind,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -67,6 +67,7 @@ impl BatchMaker {
             properties: self.text(r#"{"a":1}"#),
             session_id: None,
             window_id: None,
+            snapshot_source: None,
             lib: None,
             lib_version: None,
             elements_chain: None,
@@ -87,6 +88,14 @@ pub(crate) fn accepted_at(times_us: &[i64]) -> Batch {
         maker.event(Outcome::Accepted, *time_us);
     }
     maker.0
+}
+
+/// A record of the upload of session replay.
+pub(crate) fn upload<'a>(position: u64, project: &'a str, batch: &'a Batch) -> RecordMeta<'a> {
+    RecordMeta {
+        endpoint: Endpoint::Recordings,
+        ..record(position, project, batch)
+    }
 }
 
 /// A batch of refused events.
@@ -113,20 +122,20 @@ pub(crate) fn record<'a>(position: u64, project: &'a str, batch: &'a Batch) -> R
 /// A builder over a folder that goes away.
 pub(crate) struct Bench {
     pub(crate) folder: TempDir,
+    layout: Layout,
     pub(crate) builder: CutBuilder,
 }
 
 impl Bench {
     pub(crate) fn new(layout: Layout, options: SegmentOptions) -> Self {
         let folder = TempDir::new().unwrap();
-        let builder = CutBuilder::new(
-            Arc::new(RealFilesystem),
-            &folder.path().join("events"),
-            &folder.path().join("rejected"),
+        let filesystem = RealFilesystem::shared();
+        let builder = CutBuilder::new(&filesystem, folder.path(), layout, options);
+        Self {
+            folder,
             layout,
-            options,
-        );
-        Self { folder, builder }
+            builder,
+        }
     }
 
     pub(crate) fn partitioned() -> Self {
@@ -134,11 +143,15 @@ impl Bench {
     }
 
     pub(crate) fn append(&mut self, record: &RecordMeta<'_>) -> Result<(), SegmentError> {
-        self.builder.append(record, true, true)
+        self.builder.append(record, ByTable::ALL)
     }
 
     pub(crate) fn path_of(&self, file: &SegmentFile) -> PathBuf {
-        self.folder.path().join(file.table.name()).join(&file.path)
+        let folder = self.folder.path();
+        match self.layout {
+            Layout::Partitioned => folder.join(file.table.name()).join(&file.path),
+            Layout::Flat => folder.join(&file.path),
+        }
     }
 
     pub(crate) fn read(&self, file: &SegmentFile) -> Vec<Row> {

@@ -46,8 +46,11 @@ impl Reader<'_> {
         };
         let name = match own("event") {
             name if !is_null(name) => string(name).ok_or(Code::InvalidEventName),
-            _ if self.context.endpoint == Endpoint::Engage => Ok("$identify".to_owned()),
-            _ => Err(Code::MissingEventName),
+            _ => match self.context.endpoint {
+                Endpoint::Engage => Ok("$identify".to_owned()),
+                Endpoint::Recordings => Ok("$snapshot".to_owned()),
+                _ => Err(Code::MissingEventName),
+            },
         };
         let bad_properties = !matches!(kind(properties), 0 | b'n' | b'{');
 
@@ -82,6 +85,11 @@ impl Reader<'_> {
                 .map(Some)
                 .ok_or(()),
         };
+        let is_upload = self.context.endpoint == Endpoint::Recordings;
+        let data = last(
+            &members_if_object(properties),
+            &["$snapshot_data", "$snapshot_items"],
+        );
         let faults = [
             (kind(Some(element.whole)) != b'{', Code::NotAnObject),
             (too_large, Code::EventTooLarge),
@@ -102,6 +110,18 @@ impl Reader<'_> {
                 Code::InvalidCookielessMode,
             ),
             (uuid.is_err(), Code::InvalidUuid),
+            (
+                is_upload && !matches!(kind(data), b'[' | b'{'),
+                Code::MissingSnapshotData,
+            ),
+            (
+                is_upload && is_null(inner("$session_id")),
+                Code::MissingSessionId,
+            ),
+            (
+                is_upload && !string(inner("$session_id")).is_some_and(|id| is_session_id(&id)),
+                Code::InvalidSessionId,
+            ),
         ];
         let fault = faults
             .iter()
@@ -115,9 +135,15 @@ impl Reader<'_> {
             "$lib_version",
             "$elements_chain",
             "$ip",
+            "$snapshot_source",
         ];
         let mut texts = texts.map(|name| {
-            let text = string(inner(name))?;
+            let unread = if is_upload {
+                "$elements_chain"
+            } else {
+                "$snapshot_source"
+            };
+            let text = string(inner(name)).filter(|_| name != unread)?;
             warn(
                 Warning::LoneSurrogate,
                 self.holds_lone_surrogate(inner(name).unwrap()),
@@ -132,7 +158,7 @@ impl Reader<'_> {
             })
         });
         let readable = !(too_large || element.too_deep || bad_properties);
-        let (without_elements, is_lone) = if readable {
+        let (without_elements, is_lone) = if readable && !is_upload {
             self.take_elements(&members_if_object(properties), &mut texts[4])
         } else {
             (false, false)
@@ -245,6 +271,11 @@ impl Reader<'_> {
         let members = sorted(members.collect());
         (Properties::Merged { keys, members }, is_lone)
     }
+}
+
+fn is_session_id(text: &str) -> bool {
+    let is_letter = |letter: char| letter == '-' || letter.is_ascii_alphanumeric();
+    (1..=70).contains(&text.len()) && text.chars().all(is_letter)
 }
 
 /// A blank token names nothing.

@@ -30,8 +30,9 @@ pub(super) struct Fields {
     pub(super) uuid: Option<u128>,
     pub(super) client_timestamp: Option<String>,
     pub(super) properties: Properties,
-    /// `$session_id`, `$window_id`, `$lib`, `$lib_version`, `$elements_chain`, `$ip`.
-    pub(super) texts: [Option<String>; 6],
+    /// `$session_id`, `$window_id`, `$lib`, `$lib_version`, `$elements_chain`, `$ip`,
+    /// `$snapshot_source`.
+    pub(super) texts: [Option<String>; 7],
     pub(super) propertyless: bool,
     pub(super) warnings: Vec<Warning>,
 }
@@ -220,7 +221,10 @@ impl<'a> Reader<'a> {
             .iter()
             .all(|element| kind(Some(element.whole)) != b'{');
         let not_an_event = last(&elements[0].members, &["event", "distinct_id"]).is_none()
-            && self.context.endpoint != Endpoint::Engage;
+            && !matches!(
+                self.context.endpoint,
+                Endpoint::Engage | Endpoint::Recordings
+            );
         Err(if !named.is_empty() {
             Code::InvalidToken
         } else if no_object && elements.iter().any(|element| element.too_deep) {

@@ -63,7 +63,7 @@ pub(super) const KEYS: [&str; 16] = [
     "",
 ];
 
-pub(super) const INNER_KEYS: [&str; 18] = [
+pub(super) const INNER_KEYS: [&str; 21] = [
     "$session_id",
     "$window_id",
     "$lib",
@@ -71,6 +71,9 @@ pub(super) const INNER_KEYS: [&str; 18] = [
     "$elements_chain",
     "$elements",
     "$ip",
+    "$snapshot_data",
+    "$snapshot_items",
+    "$snapshot_source",
     "token",
     "$process_person_profile",
     "$cookieless_mode",
