@@ -18,9 +18,10 @@ def check_stored_once(
 
     Read by `penstock query`: the tables, and the log's tail.
     """
-    sql = f"SELECT uuid, count(*) AS copies FROM events WHERE {where} GROUP BY uuid"
-    rows = server.query(sql)
-    _compare(Counter({row["uuid"]: row["copies"] for row in rows}), clients, context)
+    for table in clients.tables():
+        sql = f"SELECT uuid, count(*) AS copies FROM {table} WHERE {where} GROUP BY uuid"
+        rows = server.query(sql)
+        _compare(table, Counter({row["uuid"]: row["copies"] for row in rows}), clients, context)
 
 
 def check_tables(data_dir: Path, clients: Clients, context: str) -> None:
@@ -28,8 +29,9 @@ def check_tables(data_dir: Path, clients: Clients, context: str) -> None:
 
     A refused event has a row for each time it was sent, and each record of the log has its own.
     """
-    events = read_table(data_dir / "events", "uuid")
-    _compare(Counter(uuid for (uuid,) in events), clients, context)
+    for table in clients.tables():
+        rows = read_table(data_dir / table, "uuid")
+        _compare(table, Counter(uuid for (uuid,) in rows), clients, context)
     refused = read_table(data_dir / "rejected", "uuid, lane, log_position, batch_index")
     lost = clients.refused() - {uuid for uuid, *_ in refused}
     assert not lost, f"{context}: {len(lost)} refused events of {len(refused)} lost"
@@ -45,7 +47,9 @@ def read_table(folder: Path, columns: str) -> list[tuple[Any, ...]]:
 
 def check_no_file_is_left(data_dir: Path, context: str) -> None:
     """No Parquet file of a crash is left: each is named by its table."""
-    for table in ("events", "rejected"):
+    for table in ("events", "rejected", "recordings"):
+        if not (data_dir / table).exists():
+            continue
         named = {uri.rsplit("/", 1)[-1] for uri in DeltaTable(data_dir / table).file_uris()}
         on_disk = {path.name for path in (data_dir / table).rglob("*.parquet")}
         unnamed = {name for name in on_disk - named if "checkpoint" not in name}
@@ -57,12 +61,13 @@ def wal_bytes(data_dir: Path) -> int:
     return sum(path.stat().st_size for path in (data_dir / "wal").iterdir())
 
 
-def _compare(stored: Counter[str], clients: Clients, context: str) -> None:
+def _compare(table: str, stored: Counter[str], clients: Clients, context: str) -> None:
+    context = f"{context}, {table}"
     assert not clients.problems, f"{context}: {clients.problems[:3]}"
-    acknowledged = clients.acknowledged()
+    acknowledged = clients.acknowledged(table)
     lost = acknowledged - stored.keys()
     doubled = {event_id for event_id, copies in stored.items() if copies > 1}
-    strangers = stored.keys() - acknowledged - clients.unanswered()
+    strangers = stored.keys() - acknowledged - clients.unanswered(table)
     assert not lost, f"{context}: {len(lost)} of {len(acknowledged)} lost"
     assert not doubled, f"{context}: {len(doubled)} doubled"
     assert not strangers, f"{context}: {len(strangers)} never sent"

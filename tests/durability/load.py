@@ -7,7 +7,6 @@ import random
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -41,8 +40,9 @@ class ProblemError(Exception):
 
 @dataclass
 class Sent:
-    """What one client sent, by event id."""
+    """What one client sent to one table, by event id."""
 
+    table: str
     acknowledged: set[str] = field(default_factory=set)
     unanswered: set[str] = field(default_factory=set)
     # Of batches that were answered: what was refused of them.
@@ -52,6 +52,9 @@ class Sent:
 
 class HttpClient:
     """One connection, made anew after each failure."""
+
+    table = "events"
+    target = "/batch/"
 
     def __init__(self) -> None:
         self._connection: http.client.HTTPConnection | None = None
@@ -87,7 +90,7 @@ class HttpClient:
             self._connection = http.client.HTTPConnection(
                 *server.http, timeout=REQUEST_TIMEOUT_SECONDS
             )
-        self._connection.request("POST", "/batch/", body, {"Content-Type": "application/json"})
+        self._connection.request("POST", self.target, body, {"Content-Type": "application/json"})
         response = self._connection.getresponse()
         text = response.read()
         if response.will_close:
@@ -95,8 +98,17 @@ class HttpClient:
         return response.status, text
 
 
+class ReplayClient(HttpClient):
+    """The same, with uploads of session replay."""
+
+    table = "recordings"
+    target = "/s/"
+
+
 class GrpcClient:
     """One channel to each server."""
+
+    table = "events"
 
     def __init__(self) -> None:
         self._channel: grpc.Channel | None = None
@@ -143,6 +155,7 @@ class Clients:
         seed: int,
         over_http: int = 0,
         over_grpc: int = 0,
+        over_replay: int = 0,
         max_padding_bytes: int = 3_000,
         refused: bool = False,
         repeats: bool = False,
@@ -160,11 +173,12 @@ class Clients:
         self._up.set()
         self._progress = threading.Condition()
         self.problems: list[str] = []
-        makers: list[Callable[[], HttpClient | GrpcClient]] = [
+        makers: list[type[HttpClient | GrpcClient]] = [
             *[HttpClient] * over_http,
             *[GrpcClient] * over_grpc,
+            *[ReplayClient] * over_replay,
         ]
-        self.sent = [Sent() for _ in makers]
+        self.sent = [Sent(make.table) for make in makers]
         self._threads = [
             threading.Thread(target=self._run, args=(make, sent, random.Random(seed + index)))
             for index, (make, sent) in enumerate(zip(makers, self.sent, strict=True))
@@ -206,21 +220,24 @@ class Clients:
         """Count the acknowledged batches."""
         return sum(sent.batches for sent in self.sent)
 
-    def acknowledged(self) -> set[str]:
-        """Ids of every event whose batch was answered as stored."""
-        return set().union(*(sent.acknowledged for sent in self.sent))
+    def tables(self) -> set[str]:
+        """Tables that something was sent to."""
+        return {sent.table for sent in self.sent}
+
+    def acknowledged(self, table: str = "events") -> set[str]:
+        """Ids of every event of a table whose batch was answered as stored."""
+        return set().union(*(sent.acknowledged for sent in self.sent if sent.table == table))
 
     def refused(self) -> set[str]:
         """Ids of the refused events of every batch that was answered, if it had some."""
         return set().union(*(sent.refused for sent in self.sent)) if self._refused else set()
 
-    def unanswered(self) -> set[str]:
-        """Ids of events that were sent and never answered."""
-        return set().union(*(sent.unanswered for sent in self.sent)) - self.acknowledged()
+    def unanswered(self, table: str = "events") -> set[str]:
+        """Ids of events of a table that were sent and never answered."""
+        sent = (sent.unanswered for sent in self.sent if sent.table == table)
+        return set().union(*sent) - self.acknowledged(table)
 
-    def _run(
-        self, make: Callable[[], HttpClient | GrpcClient], sent: Sent, chance: random.Random
-    ) -> None:
+    def _run(self, make: type[HttpClient | GrpcClient], sent: Sent, chance: random.Random) -> None:
         old: deque[bytes] = deque(maxlen=MAX_OLD_BATCHES)
         with contextlib.closing(make()) as client:
             while not self._stop.is_set():
@@ -231,7 +248,8 @@ class Clients:
                     str(uuid.UUID(int=chance.getrandbits(128), version=4))
                     for _ in range(EVENTS_PER_BATCH + 1)
                 ]
-                body = self._body(ids, refused_id, chance)
+                write = self._snapshots if sent.table == "recordings" else self._body
+                body = write(ids, refused_id, chance)
                 sent.unanswered.update(ids)
                 # Every fourth batch is given up when it fails: the client went away.
                 tries = 1 if chance.random() < 0.25 else 1_000
@@ -271,3 +289,21 @@ class Clients:
         if self._refused:
             events.append({"uuid": refused_id, "event": "", "distinct_id": ids[0]})
         return json.dumps({"api_key": TOKEN, "batch": events}).encode()
+
+    def _snapshots(self, ids: list[str], refused_id: str, chance: random.Random) -> bytes:
+        session = {"token": TOKEN, "$session_id": f"session-{chance.randrange(50)}"}
+        snapshots = [
+            {
+                "uuid": event_id,
+                "event": "$snapshot",
+                "distinct_id": f"user-{chance.randrange(50)}",
+                "timestamp": f"2026-11-{chance.randrange(1, 1 + self._days):02}T12:00:00Z",
+                "properties": session
+                | {"$snapshot_data": ["x" * chance.randrange(self._max_padding_bytes)]},
+            }
+            for event_id in ids
+        ]
+        if self._refused:
+            nothing = {"token": TOKEN, "$snapshot_data": []}
+            snapshots.append({"uuid": refused_id, "distinct_id": ids[0], "properties": nothing})
+        return json.dumps(snapshots).encode()

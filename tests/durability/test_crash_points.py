@@ -75,10 +75,9 @@ pytestmark = [pytest.mark.durability, pytest.mark.timeout(180)]
 
 
 def load(server: RunningServer, seed: int, **amount: Any) -> Clients:
-    """Clients over both protocols; each batch has a refused event, so that both tables get rows."""
-    return Clients(
-        server, seed=seed, over_http=2, over_grpc=1, refused=True, repeats=True, **amount
-    )
+    """Clients of every sort; each batch has a refused event, so that all tables get rows."""
+    clients = {"over_http": 2, "over_grpc": 1, "over_replay": 1}
+    return Clients(server, seed=seed, **clients, refused=True, repeats=True, **amount)
 
 
 def go_on_and_check(start: StartServer, clients: Clients, context: str, **settings: object) -> None:
@@ -145,6 +144,18 @@ def test_crashes_in_a_new_directory_leave_one_that_can_be_used(
         clients.server_is_gone()
         assert server.stop() == 0
         go_on_and_check(start, clients, f"{point}, seed {seed}", **SETTINGS)
+
+
+def test_a_crash_at_the_making_of_a_table_that_is_made_late_loses_nothing(
+    start: StartServer,
+) -> None:
+    seed = random.randrange(1 << 32)
+    # Those of `events` and `rejected` come before it, at the start.
+    server = start(**SETTINGS, **crash_at("table_created", 3))
+    with load(server, seed) as clients:
+        wait_for_crash(server, "table_created")
+        clients.server_is_gone()
+        go_on_and_check(start, clients, f"table_created, seed {seed}", **SETTINGS)
 
 
 def test_every_point_is_met_by_a_test_and_described() -> None:

@@ -31,7 +31,7 @@ def test_what_was_acknowledged_is_stored_once_however_often_the_server_is_killed
     chance = random.Random(seed)
     server = start(**SETTINGS)
     with Clients(
-        server, over_http=3, over_grpc=2, seed=seed, refused=True, repeats=True
+        server, over_http=3, over_grpc=2, over_replay=1, seed=seed, refused=True, repeats=True
     ) as clients:
         for _ in range(ROUNDS):
             # From before the first commit to after many releases.

@@ -9,13 +9,13 @@ from penstock.config import Settings, engine_options
 from penstock.table.committer import Committer
 from penstock.table.errors import CutFilesLostError
 from penstock.table.query import run_query
-from support.core import EVENT, OpenedEngine, batch
+from support.core import EVENT, SNAPSHOT, OpenedEngine, batch
 
 # Each is a wait of up to 250 ms for a cut.
 MAX_STEPS = 120
 
 
-@pytest.mark.parametrize("table", ["events", "rejected"])
+@pytest.mark.parametrize("table", ["events", "rejected", "recordings"])
 def test_a_cut_whose_file_is_lost_is_built_anew_by_the_core(tmp_path: Path, table: str) -> None:
     data_dir = tmp_path / "data"
     core = _core.Engine(
@@ -29,6 +29,7 @@ def test_a_cut_whose_file_is_lost_is_built_anew_by_the_core(tmp_path: Path, tabl
         engine = OpenedEngine(core)
         for _ in range(3):
             engine.submit(batch(EVENT, EVENT, {"event": "lost"}))
+            engine.submit(SNAPSHOT, "s")
         core.flush()
         cut = next(cut for _ in range(MAX_STEPS) if (cut := core.next_cut(250)) is not None)
         (data_dir / table / cut.files[table][0].path).unlink()
@@ -44,6 +45,9 @@ def test_a_cut_whose_file_is_lost_is_built_anew_by_the_core(tmp_path: Path, tabl
         assert committer.held is None
     finally:
         core.close()
-    sql = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM rejected)"
-    assert run_query(data_dir, sql).rows == [(7, 3)]
+    sql = (
+        "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM rejected), "
+        "(SELECT count(*) FROM recordings)"
+    )
+    assert run_query(data_dir, sql).rows == [(7, 3, 3)]
     assert committer.metrics().count("penstock_table_cuts_discarded_total 1") == 1
