@@ -28,6 +28,7 @@ __all__ = [
     "read_quarantined",
     "read_tail",
     "repair_log",
+    "token_of",
     "warnings",
 ]
 
@@ -45,6 +46,11 @@ def endpoints() -> list[tuple[str, int]]:
 
 def warnings() -> list[str]:
     """List the values of the `warnings` column."""
+
+def token_of(body: bytes, coding: int, max_decompressed_bytes: int) -> str | Refusal:
+    """Find the token that a body names, in every coding and place that captures may have it in.
+
+    Whether the token is known is not looked at. Bodies are to be small: the GIL is kept."""
 
 class CoreError(Exception):
     """Something failed in the core: `args` is (stable code, message)."""
@@ -196,6 +202,11 @@ class Engine:
 
     def drain_and_stop_admission(self) -> None:
         """Refuse new requests from now on (shutdown); those in flight go on."""
+
+    def replace_projects(self, projects_json: str) -> None:
+        """Put other named projects in place of all that there are; none opens the door.
+
+        `projects_json` is as in the options. Records keep the project that they resolved to."""
 
     @property
     def in_flight(self) -> int:

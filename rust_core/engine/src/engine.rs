@@ -22,7 +22,7 @@ use crate::error::EngineError;
 use crate::foreground::{DedupLookup, Foreground};
 use crate::journal::{LogEvent, LogLevel};
 use crate::metrics::gauge;
-use crate::options::EngineOptions;
+use crate::options::{EngineOptions, ProjectOptions};
 use crate::passed::Passed;
 use crate::sequencer::Sequencer;
 use crate::shared::{PendingRecord, Shared};
@@ -392,6 +392,13 @@ impl<T: Send + 'static> Engine<T> {
     /// Refuses new requests from now on; those in flight go on.
     pub fn stop_admission(&self) {
         self.shared.admission.drain();
+    }
+
+    /// Puts other named projects in place of all that there are; none opens the door.
+    ///
+    /// Requests that are already decoded, and records, keep the project that they resolved to.
+    pub fn replace_projects(&self, projects: &[ProjectOptions]) {
+        self.shared.projects.replace(projects);
     }
 
     /// Requests taken and not yet given back.

@@ -32,6 +32,7 @@ mod shared;
 mod simulation;
 mod supervisor;
 mod tail;
+mod token_of;
 
 pub use admission::{EngineState, StateReport};
 pub use answer::{Completion, Submission, SubmitSummary};
@@ -46,6 +47,7 @@ pub use penstock_segment::{ByTable, SegmentFile, TableKind, delta_schema_json};
 pub use penstock_wal::{FileReport, FoundDamage};
 pub use quarantine::{QuarantinedRecord, read_quarantined};
 pub use tail::{TailRead, read_tail};
+pub use token_of::token_of;
 
 /// The machine's file system.
 pub fn real_filesystem() -> std::sync::Arc<dyn penstock_disk::Filesystem> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use penstock_model::{AckLevel, Code, Refusal};
 
 use crate::options::ProjectOptions;
@@ -19,38 +19,41 @@ pub(crate) struct Project {
 /// Named projects close the door to other tokens; without any, a token is its own project.
 #[derive(Debug)]
 pub(crate) struct Projects {
-    named: HashMap<String, Project>,
+    /// By token. Replaced as a whole, so that a request sees all of one table or all of the next.
+    named: RwLock<HashMap<String, Project>>,
     unnamed: Mutex<HashMap<String, Project>>,
     max_unnamed: usize,
 }
 
 impl Projects {
     pub(crate) fn new(options: &[ProjectOptions], max_unnamed: usize) -> Self {
-        let mut named = HashMap::new();
-        for project in options {
-            let resolved = Project {
-                name: Arc::from(project.name.as_str()),
-                ack: project.ack,
-            };
-            for token in &project.tokens {
-                named.insert(token.clone(), resolved.clone());
-            }
-        }
         Self {
-            named,
+            named: RwLock::new(by_token(options)),
             unnamed: Mutex::new(HashMap::new()),
             max_unnamed,
         }
     }
 
+    /// Puts other named projects in place of all that there are.
+    ///
+    /// What was resolved before keeps its project: records carry it, also through a replay.
+    pub(crate) fn replace(&self, options: &[ProjectOptions]) {
+        let next = by_token(options);
+        let before = std::mem::replace(&mut *self.named.write(), next);
+        // Not under the lock, which requests wait for.
+        drop(before);
+    }
+
     /// Looks a well-formed token up.
     pub(crate) fn resolve(&self, token: &str) -> Result<Project, Refusal> {
-        if !self.named.is_empty() {
-            return self
-                .named
-                .get(token)
-                .cloned()
-                .ok_or_else(|| Refusal::new(Code::UnknownToken, ""));
+        {
+            let named = self.named.read();
+            if !named.is_empty() {
+                return named
+                    .get(token)
+                    .cloned()
+                    .ok_or_else(|| Refusal::new(Code::UnknownToken, ""));
+            }
         }
         let mut unnamed = self.unnamed.lock();
         if let Some(project) = unnamed.get(token) {
@@ -74,9 +77,31 @@ impl Projects {
     }
 }
 
+fn by_token(options: &[ProjectOptions]) -> HashMap<String, Project> {
+    let mut named = HashMap::new();
+    for project in options {
+        let resolved = Project {
+            name: Arc::from(project.name.as_str()),
+            ack: project.ack,
+        };
+        for token in &project.tokens {
+            named.insert(token.clone(), resolved.clone());
+        }
+    }
+    named
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn named(name: &str, tokens: &[&str]) -> ProjectOptions {
+        ProjectOptions {
+            name: name.to_owned(),
+            tokens: tokens.iter().map(|token| (*token).to_owned()).collect(),
+            ack: None,
+        }
+    }
 
     #[test]
     fn unnamed_projects_are_taken_up_to_the_limit() {
@@ -92,15 +117,38 @@ mod tests {
 
     #[test]
     fn naming_a_project_closes_the_door_to_other_tokens() {
-        let named = ProjectOptions {
-            name: "shop".to_owned(),
-            tokens: vec!["phc_1".to_owned(), "phc_2".to_owned()],
-            ack: None,
-        };
-        let projects = Projects::new(&[named], 1_000);
+        let projects = Projects::new(&[named("shop", &["phc_1", "phc_2"])], 1_000);
         assert_eq!(&*projects.resolve("phc_2").unwrap().name, "shop");
         assert_eq!(
             projects.resolve("phc_3").unwrap_err().code,
+            Code::UnknownToken
+        );
+    }
+
+    #[test]
+    fn replaced_projects_take_new_tokens_and_refuse_those_that_are_gone() {
+        let projects = Projects::new(&[named("shop", &["phc_1", "phc_2"])], 1_000);
+        projects.replace(&[named("store", &["phc_2", "phc_3"])]);
+        assert_eq!(
+            projects.resolve("phc_1").unwrap_err().code,
+            Code::UnknownToken
+        );
+        assert_eq!(&*projects.resolve("phc_2").unwrap().name, "store");
+        assert_eq!(&*projects.resolve("phc_3").unwrap().name, "store");
+    }
+
+    #[test]
+    fn replacing_by_none_opens_the_door_up_to_the_limit() {
+        let projects = Projects::new(&[named("shop", &["phc_1"])], 1);
+        projects.replace(&[]);
+        assert_eq!(&*projects.resolve("phc_9").unwrap().name, "phc_9");
+        assert_eq!(
+            projects.resolve("phc_8").unwrap_err().code,
+            Code::TooManyProjects
+        );
+        projects.replace(&[named("shop", &["phc_1"])]);
+        assert_eq!(
+            projects.resolve("phc_9").unwrap_err().code,
             Code::UnknownToken
         );
     }

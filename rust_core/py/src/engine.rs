@@ -179,6 +179,12 @@ impl Engine {
         self.engine.stop_admission();
     }
 
+    fn replace_projects(&self, py: Python<'_>, projects_json: &str) -> PyResult<()> {
+        let projects = options::projects(py, projects_json)?;
+        self.engine.replace_projects(&projects);
+        Ok(())
+    }
+
     #[getter]
     fn in_flight(&self) -> usize {
         self.engine.in_flight()

@@ -99,6 +99,23 @@ mod _core {
         table_kind(table).map(penstock_engine::delta_schema_json)
     }
 
+    /// Find the token that a body names, or why it names none. Takes microseconds.
+    #[pyfunction]
+    fn token_of(
+        py: Python<'_>,
+        body: &Bound<'_, pyo3::types::PyBytes>,
+        coding: u8,
+        max_decompressed_bytes: u32,
+    ) -> PyResult<Py<PyAny>> {
+        let coding =
+            Coding::from_number(coding).ok_or_else(|| PyValueError::new_err("unknown coding"))?;
+        let payload = penstock_model::Payload::new(PyBackedBytes::from(body.clone()));
+        match penstock_engine::token_of(&payload, coding, max_decompressed_bytes) {
+            Ok(token) => Ok(token.into_pyobject(py)?.into_any().unbind()),
+            Err(refusal) => Ok(Py::new(py, Refusal::new(refusal))?.into_any()),
+        }
+    }
+
     /// Names that `PENSTOCK_CRASH_AT` takes; empty without the `testing` feature.
     #[pyfunction]
     fn crash_points() -> Vec<&'static str> {

@@ -51,7 +51,8 @@ fn ack_level(name: &str) -> PyResult<AckLevel> {
     }
 }
 
-fn projects(py: Python<'_>, json: &str) -> PyResult<Vec<ProjectOptions>> {
+/// Reads named projects from the JSON that `penstock.config.projects_json` makes.
+pub(crate) fn projects(py: Python<'_>, json: &str) -> PyResult<Vec<ProjectOptions>> {
     let parsed = py.import("json")?.call_method1("loads", (json,))?;
     let by_name: HashMap<String, Bound<'_, PyAny>> = parsed.extract()?;
     let mut projects = Vec::new();
