@@ -22,6 +22,8 @@ from penstock.engine import FAILED, CoreLike, Engine, open_core
 from penstock.errors import InternalError, ListenError
 from penstock.greeting import greeting, own_command
 from penstock.logs import logger
+from penstock.posthog.paths import SdkAnswers
+from penstock.posthog.static_files import MAX_OPEN_FILES
 from penstock.transport.http import HttpFront, capture_front
 from penstock.transport.http_limits import HttpLimits
 
@@ -114,6 +116,12 @@ class Parts:
         committer: CommitterLike = Committer(cast("_core.Engine", core), settings.data_dir)
         return committer
 
+    def sdk_answers(self, settings: Settings) -> SdkAnswers:
+        """Make what answers SDKs besides capture."""
+        from penstock import _core  # noqa: PLC0415 - tests run without it
+
+        return SdkAnswers(settings, _core.token_of)
+
     def grpc(self, engine: Engine, settings: Settings) -> GrpcLike:
         """Make the gRPC front."""
         from penstock.transport.grpc import GrpcFront  # noqa: PLC0415 - slow to import
@@ -153,7 +161,7 @@ class App:
         """
         settings = self._settings
         loop = asyncio.get_running_loop()
-        allow_open_files(settings.max_connections + _OTHER_FILES)
+        allow_open_files(settings.max_connections + MAX_OPEN_FILES + _OTHER_FILES)
         remove_ready_file(settings.ready_file)
         # On a thread: recovery may take long, and signals are to be heard meanwhile.
         core = await loop.run_in_executor(None, self._parts.open_core, settings)
@@ -169,6 +177,7 @@ class App:
             HttpLimits.of(settings),
             self._parts.endpoints(),
             prefixes=settings.prefix,
+            find_call=self._parts.sdk_answers(settings).find,
         )
         self._grpc = self._parts.grpc(engine, settings)
         pages = AdminPages(engine, self._http, self._grpc, committer)

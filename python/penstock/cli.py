@@ -13,7 +13,7 @@ from typing import Final
 from penstock import __version__
 from penstock.cli_output import FORMATS, write_rows
 from penstock.config import Kind, Settings, specs, value_text
-from penstock.config_loading import check_ready_file, load_settings
+from penstock.config_loading import check_ready_file, check_static_dir, load_settings
 from penstock.errors import ConfigError, DataDirectoryError, PenstockError
 from penstock.logs import configure, logger
 from penstock.tools.commands import add_wal_command, run_wal
@@ -129,6 +129,7 @@ def _serve(settings: Settings) -> int:
     if refuses_build(_core.BUILD_FEATURES, allowed=allowed):
         return _fail(EXIT_USAGE, "this build has test features; set PENSTOCK_ALLOW_TESTING=1")
     check_ready_file(settings)
+    check_static_dir(settings)
     configure(settings.log_format, settings.log_level)
     # Before any thread is started: they inherit it.
     schedule_in_batches()
@@ -172,6 +173,7 @@ def _config(settings: Settings, action: str) -> int:
             sys.stdout.write(f"{name} = {text}\n")
     else:
         check_ready_file(settings)
+        check_static_dir(settings)
         sys.stdout.write("ok\n")
     return EXIT_OK
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
@@ -29,6 +29,7 @@ class Kind(StrEnum):
     CHOICE = "choice"
     CHOICES = "choices"
     PROJECTS = "projects"
+    REMOTE_CONFIG = "remote config"
     PATHS = "paths"
 
 
@@ -50,16 +51,44 @@ class Spec(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
+class RemoteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What browsers and phones are told to do. None: as the server's `remote_config` says.
+
+    Attributes:
+        autocapture: Clicks and the like are captured without a line of code.
+        person_profiles: `identified_only` or `always`, where a page does not say itself.
+        capture_endpoint: The path that browsers send events to.
+        session_recording: Recordings are sent.
+        heatmaps: Where pages are clicked and scrolled.
+        dead_clicks: Clicks that change nothing.
+        exceptions: Errors that nobody catches become events.
+        performance: Web vitals and timings of requests.
+        extra: More of the protocol's keys, sent as they are; they win over all others.
+    """
+
+    autocapture: bool | None = None
+    person_profiles: Literal["identified_only", "always"] | None = None
+    capture_endpoint: str | None = None
+    session_recording: bool | None = None
+    heatmaps: bool | None = None
+    dead_clicks: bool | None = None
+    exceptions: bool | None = None
+    performance: bool | None = None
+    extra: dict[str, Any] = {}
+
+
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One tenant.
 
     Attributes:
         tokens: The API keys whose events are this project's.
         ack: Ack level of its HTTP requests; None: the server's.
+        remote_config: Where its SDKs are told something else than others.
     """
 
     tokens: list[str]
     ack: str | None = None
+    remote_config: RemoteConfig = RemoteConfig()
 
 
 ACK_LEVELS: Final = ("memory", "disk", "table")
@@ -102,9 +131,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, Project],
         Spec(
             Kind.PROJECTS,
-            "Name to tokens (and ack). Naming any closes the door to unknown tokens: 401.",
+            "Name to tokens (and ack, remote_config). Naming any closes the door to unknown "
+            "tokens: 401. Read again on SIGHUP.",
         ),
     ] = {}
+    remote_config: Annotated[
+        RemoteConfig,
+        Spec(
+            Kind.REMOTE_CONFIG,
+            "What SDKs are told to do, where a project does not say otherwise. Read again on "
+            "SIGHUP.",
+        ),
+    ] = RemoteConfig()
+    static_dir: Annotated[
+        Path | None,
+        Spec(
+            Kind.PATH,
+            "Served as `/static/`: the npm package posthog-js unpacked there makes the HTML "
+            "snippet work.",
+        ),
+    ] = None
     max_unnamed_projects: Annotated[
         int,
         Spec(Kind.COUNT, "Tokens taken as projects while none is named; partitions cost memory."),
@@ -324,6 +370,10 @@ def value_text(value: object, kind: Kind) -> str:
     if kind is Kind.PROJECTS and isinstance(value, dict):
         # Names only: tokens are not for the terminal or the log (SEC-2).
         return ",".join(value)
+    if isinstance(value, RemoteConfig):
+        parts = msgspec.structs.asdict(value).items()
+        said = {key: part for key, part in parts if part is not None and part != {}}
+        return msgspec.json.encode(said).decode() if said else ""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value)
@@ -368,6 +418,8 @@ _FRONT_ONLY: Final = frozenset(
         "prefix",
         "ready_file",
         "projects",
+        "remote_config",
+        "static_dir",
         "max_connections",
         "trusted_proxies",
         "log_format",
@@ -382,8 +434,7 @@ def engine_options(settings: Settings) -> dict[str, str | int | bool | None]:
     """Give what the core needs to know, flat.
 
     Sizes and counts keep their names. Durations are whole milliseconds under `…_ms` (the boundary
-    takes no floats), lists are joined by commas, projects are JSON under `projects_json`:
-    `{name: {"tokens": […], "ack": … or null}}`.
+    takes no floats), lists are joined by commas, projects are JSON under `projects_json`.
     """
     options: dict[str, str | int | bool | None] = {}
     for name, spec in specs().items():
@@ -396,5 +447,11 @@ def engine_options(settings: Settings) -> dict[str, str | int | bool | None]:
             options[name] = ",".join(value)
         else:
             options[name] = str(value) if isinstance(value, Path) else value
-    options["projects_json"] = json.dumps(msgspec.to_builtins(settings.projects))
+    options["projects_json"] = projects_json(settings)
     return options
+
+
+def projects_json(settings: Settings) -> str:
+    """Write what the core needs to know of the projects: tokens and ack level by name."""
+    projects = settings.projects.items()
+    return json.dumps({name: {"tokens": one.tokens, "ack": one.ack} for name, one in projects})

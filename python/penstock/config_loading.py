@@ -6,32 +6,25 @@ from a service called `penstock`. Unknown keys of the file and unknown flags are
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
-
-import msgspec
 
 from penstock.config import (
-    ACK_LEVELS,
     GIB,
     KIB,
-    MAX_TOKEN_BYTES,
     MIB,
-    PERSONAL_KEY_PREFIX,
     Kind,
-    Project,
     Settings,
     Spec,
     specs,
     split_address,
 )
+from penstock.config_projects import read_projects, read_remote_config
 from penstock.errors import ConfigError
 
 _MAX_NUMBER: Final = (1 << 63) - 1
@@ -105,12 +98,11 @@ def _checked(name: str, spec: Spec, value: object, source: str) -> object:
 
 
 def _convert(name: str, spec: Spec, value: object) -> object:
-    if spec.kind is Kind.PROJECTS:
-        return _projects(value)
+    reader = _READERS.get(spec.kind)
+    if reader is not None:
+        return reader(value)
     if spec.kind is Kind.CHOICES:
         return _choices(spec, value)
-    if spec.kind is Kind.PATHS:
-        return _prefixes(value)
     if spec.kind in {Kind.BYTES, Kind.COUNT, Kind.SECONDS}:
         return _number(name, spec, value)
     if not isinstance(value, str):
@@ -187,55 +179,12 @@ def _prefixes(value: object) -> tuple[str, ...]:
     return prefixes
 
 
-# File systems take 255 bytes, of which `project=` takes 8.
-MAX_PROJECT_DIRECTORY_BYTES: Final = 247
-
-
-def _projects(value: object) -> dict[str, Project]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"must be JSON: {error.msg}") from None
-    try:
-        projects = msgspec.convert(value, dict[str, Project])
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
-    owners: dict[str, str] = {}
-    for name, project in projects.items():
-        _check_project_name(name)
-        if not project.tokens:
-            raise ValueError(f"project {name} needs at least one token")
-        # As requests are read: a token that none of them can name would be closed out unseen.
-        project.tokens[:] = [_token(name, token) for token in project.tokens]
-        if project.ack is not None and project.ack not in ACK_LEVELS:
-            raise ValueError(f"ack of project {name} must be one of {', '.join(ACK_LEVELS)}")
-        for token in project.tokens:
-            if owners.setdefault(token, name) != name:
-                raise ValueError(f"projects {owners[token]} and {name} share a token")
-    return projects
-
-
-def _check_project_name(name: str) -> None:
-    if not name or len(name.encode()) > 200 or not name.isprintable():
-        raise ValueError("a project's name is 1 to 200 bytes of printable text")
-    if len(quote(name, safe="")) > MAX_PROJECT_DIRECTORY_BYTES:
-        raise ValueError(
-            f"project {name} is too long for the name of a folder: letters, digits, '.', '_' and "
-            f"'-' count once, other bytes three times; at most {MAX_PROJECT_DIRECTORY_BYTES}"
-        )
-
-
-def _token(project: str, token: str) -> str:
-    token = token.strip()
-    if not 1 <= len(token) <= MAX_TOKEN_BYTES or not token.isascii() or "\0" in token:
-        words = f"is not 1 to {MAX_TOKEN_BYTES} bytes of ASCII"
-        raise ValueError(f"a token of project {project} {words}")
-    if token.startswith(PERSONAL_KEY_PREFIX):
-        raise ValueError(
-            f"a token of project {project} is a personal API key: {PERSONAL_KEY_PREFIX}…"
-        )
-    return token
+# Of kinds that have a form of their own.
+_READERS: Final[Mapping[Kind, Callable[[object], object]]] = {
+    Kind.PROJECTS: read_projects,
+    Kind.REMOTE_CONFIG: read_remote_config,
+    Kind.PATHS: _prefixes,
+}
 
 
 def check_ready_file(settings: Settings) -> None:
@@ -253,6 +202,17 @@ def check_ready_file(settings: Settings) -> None:
         raise ConfigError("ready_file", str(path), "is a folder")
     if not os.access(path.parent, os.W_OK):
         raise ConfigError("ready_file", str(path), "its folder can't be written to")
+
+
+def check_static_dir(settings: Settings) -> None:
+    """Check that there is a folder to serve, before anything is opened.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    path = settings.static_dir
+    if path is not None and not path.is_dir():
+        raise ConfigError("static_dir", str(path), "is not a folder that can be read")
 
 
 def _check_together(settings: Settings) -> None:

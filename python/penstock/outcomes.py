@@ -83,9 +83,11 @@ OUTCOMES: Final[dict[str, Outcome]] = {
 PUBLIC_TEXTS_USED_HERE: Final[dict[str, str]] = {
     "invalid_message": "message is not a valid AppendRequest",
     "invalid_token": "API key is not valid",
+    "missing_token": "event submitted without an api_key",
     "overloaded": "server is overloaded, please retry",
     "request_too_large": "maximum event size exceeded: request body",
     "shutting_down": "server is shutting down, please retry",
+    "unknown_token": "API key is not valid: unknown to this server",
     "unsupported_coding": "failed to decode request: unsupported content encoding",
 }
 """Texts of refusals that a front makes before the core is asked. Held equal to the core's."""

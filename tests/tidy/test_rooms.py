@@ -37,7 +37,8 @@ ONLY_IN = {
 # The same for the rooms of the package, by module or folder below `python/penstock`. What all may
 # use stands in `COMMON`; the core and generated code are told apart from them by name.
 PYTHON_ROOMS = {
-    "transport": {"config", "engine", "outcomes", "retry_info", "_pb"},
+    "transport": {"config", "engine", "outcomes", "posthog", "retry_info", "_pb"},
+    "posthog": {"config", "outcomes"},
     "table": {"_core", "config"},
     "admin": {"engine", "transport"},
     "client": {"retry_info", "_pb"},
@@ -46,7 +47,8 @@ PYTHON_ROOMS = {
     "retry_info": set(),
     "outcomes": set(),
     "config": set(),
-    "config_loading": {"config"},
+    "config_loading": {"config", "config_projects"},
+    "config_projects": {"config"},
     "greeting": set(),
     "errors": set(),
     "logs": set(),

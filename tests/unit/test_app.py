@@ -16,6 +16,7 @@ from penstock.app import App, Parts, allow_open_files, is_loopback, serve
 from penstock.config import Settings
 from penstock.errors import InternalError, ListenError
 from penstock.greeting import greeting, own_command
+from penstock.posthog.paths import SdkAnswers
 from support.fake_core import ENDPOINTS, FakeCore
 from unit.transport.harness import parse_answers, post
 
@@ -74,6 +75,9 @@ class FakeParts(Parts):
 
     def committer(self, _core, _settings):
         return self.tables
+
+    def sdk_answers(self, settings):
+        return SdkAnswers(settings, lambda *_: "phc_asked")
 
     def grpc(self, _engine, _settings):
         return self.front

@@ -4,8 +4,17 @@ import json
 
 import pytest
 
-from penstock.config import MIB, Settings, engine_options, listing, specs, split_address, value_text
-from penstock.config_loading import check_ready_file, load_settings
+from penstock.config import (
+    MIB,
+    RemoteConfig,
+    Settings,
+    engine_options,
+    listing,
+    specs,
+    split_address,
+    value_text,
+)
+from penstock.config_loading import check_ready_file, check_static_dir, load_settings
 from penstock.errors import ConfigError
 
 
@@ -132,6 +141,23 @@ def test_projects_come_from_the_file_or_as_json(tmp_path):
         ("projects", '{"a": {"tokens": ["phx_1"]}}', "personal API key"),
         ("projects", '{"a": {"tokens": ["x "]}, "b": {"tokens": ["x"]}}', "share a token"),
         ("projects", '{"a": {"tokens": ["x"], "ack": "moon"}}', "must be one of"),
+        (
+            "projects",
+            '{"a": {"tokens": ["x"], "remote_config": {"capture_endpoint": "/typo/"}}}',
+            "remote_config of project a: capture_endpoint must be a path that takes events",
+        ),
+        ("remote_config", "[", "must be JSON"),
+        ("remote_config", '{"color": 1}', "color"),
+        ("remote_config", '{"autocapture": "yes"}', "autocapture"),
+        ("remote_config", '{"person_profiles": "never"}', "person_profiles"),
+        ("remote_config", '{"capture_endpoint": "/e/?a=b"}', "must be a path that takes events"),
+        ("remote_config", '{"capture_endpoint": "e/"}', "must be a path that takes events"),
+        (
+            "remote_config",
+            json.dumps({"capture_endpoint": "/" + "x" * 200 + "/e/"}),
+            "must be a path that takes events",
+        ),
+        ("remote_config", json.dumps({"extra": {"a": "x" * (64 << 10)}}), "at most 65536 bytes"),
     ],
 )
 def test_bad_values_name_key_source_and_problem(key, value, problem):
@@ -188,6 +214,35 @@ def test_tokens_are_taken_as_requests_name_them():
     token = "x" * 64
     projects = load(projects=json.dumps({"shop": {"tokens": [f" {token}\n"]}})).projects
     assert projects["shop"].tokens == [token]
+
+
+REMOTE_CONFIG = """
+[remote_config]
+heatmaps = true
+capture_endpoint = "/relay/e/"
+[remote_config.extra]
+siteApps = [1]
+[projects.shop]
+tokens = ["phc_a"]
+[projects.shop.remote_config]
+autocapture = false
+"""
+
+
+def test_remote_config_comes_from_the_file_or_as_json(tmp_path):
+    settings = load(tmp_path, REMOTE_CONFIG)
+    said = RemoteConfig(heatmaps=True, capture_endpoint="/relay/e/", extra={"siteApps": [1]})
+    assert settings.remote_config == said
+    assert settings.projects["shop"].remote_config == RemoteConfig(autocapture=False)
+    shown = value_text(settings.remote_config, specs()["remote_config"].kind)
+    assert load(environment={"PENSTOCK_REMOTE_CONFIG": shown}).remote_config == said
+
+
+def test_a_folder_that_is_served_must_exist(tmp_path):
+    check_static_dir(Settings())
+    check_static_dir(Settings(static_dir=tmp_path))
+    with pytest.raises(ConfigError, match="static_dir"):
+        check_static_dir(Settings(static_dir=tmp_path / "missing"))
 
 
 def test_a_ready_file_that_cannot_be_written_is_named(tmp_path):

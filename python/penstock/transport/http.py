@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock.config import split_address
@@ -25,6 +26,7 @@ from penstock.transport.http_routes import (
 
 if TYPE_CHECKING:
     from penstock.engine import Engine
+    from penstock.posthog.calls import Call
     from penstock.transport.http_connection import HttpConnection
     from penstock.transport.http_limits import HttpLimits
     from penstock.transport.http_query import Query
@@ -34,9 +36,13 @@ _log = logger("http")
 # Connections that the kernel holds for us while the loop is busy: a burst of one commit group.
 _BACKLOG: Final = 1024
 
+# Threads that read files: one while the other waits for a disk.
+_FILE_THREADS: Final = 2
+
 _COME_BACK: Final = refused_here("shutting_down", "", 2)
 
 Submit = Callable[[object, bytes, int, int, int | None, str | None], Any]
+FindCall = Callable[[bytes, bytes], "Call | None"]
 
 
 class HttpFront:
@@ -45,6 +51,8 @@ class HttpFront:
     Attributes:
         routes: By raw path, as far as it can be found without looking at the query.
         unknown: The route of everything else.
+        find_call: Finds what SDKs call besides capture, by raw path without prefix and query.
+        prefixes: Paths under which that is found as well.
         submit: `submit_http` of the engine.
         now: Seconds of the loop's clock at the last tick; what timeouts are measured with.
         date: The date header of this second.
@@ -55,6 +63,7 @@ class HttpFront:
 
     __slots__ = (
         "_clock",
+        "_executor",
         "_server",
         "_timer",
         "connections",
@@ -62,9 +71,11 @@ class HttpFront:
         "counts",
         "date",
         "draining",
+        "find_call",
         "limits",
         "name",
         "now",
+        "prefixes",
         "read_buffer",
         "received_bytes",
         "receiving_bytes",
@@ -82,9 +93,14 @@ class HttpFront:
         routes: Mapping[bytes, Route],
         limits: HttpLimits,
         submit: Submit | None = None,
+        find_call: FindCall | None = None,
+        prefixes: Sequence[str] = (),
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
+        self.find_call = find_call
+        self.prefixes = tuple(prefix.encode() + b"/" for prefix in prefixes)
+        self._executor: ThreadPoolExecutor | None = None
         self.routes = dict(routes)
         self.limits = limits
         self.submit = submit or _refuse_capture
@@ -159,6 +175,14 @@ class HttpFront:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def executor(self) -> Executor:
+        """Give the threads that may wait for a disk; started when first used."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(_FILE_THREADS, "penstock-files")
+        return self._executor
 
     def tick(self) -> None:
         """Advance the clock, renew the common answers and enforce timeouts."""
@@ -184,8 +208,22 @@ class HttpFront:
             authority, slash, rest = url.partition(b"//")[2].partition(b"/")
             url = slash + rest if authority else url
         path, _, query = url.partition(b"?")
-        route = self.routes.get(path, self.unknown)
-        return route, read_query(query) if query and route.endpoint else None
+        route = self.routes.get(path)
+        if route is None:
+            route = self._find_call_route(path, query)
+        wanted = query and (route.endpoint or route.call is not None)
+        return route, read_query(query) if wanted else None
+
+    def _find_call_route(self, path: bytes, query: bytes) -> Route:
+        if self.find_call is None:
+            return self.unknown
+        call = self.find_call(path, query)
+        for prefix in self.prefixes:
+            if call is None and path.startswith(prefix):
+                call = self.find_call(path[len(prefix) - 1 :], query)
+        if call is None:
+            return self.unknown
+        return Route(call.name, call=call, max_body_bytes=self.limits.max_request_bytes)
 
     def count(self, route: str, status: int) -> None:
         """Count an answer other than the common."""
@@ -209,6 +247,7 @@ def capture_front(
     clock: Callable[[], float] | None = None,
     *,
     prefixes: Sequence[str] = (),
+    find_call: FindCall | None = None,
 ) -> HttpFront:
     """Make the listener that SDKs send to.
 
@@ -218,6 +257,7 @@ def capture_front(
         endpoints: `_core.endpoints()`.
         clock: Instead of the loop's.
         prefixes: Paths under which every route is found as well.
+        find_call: Finds what SDKs call besides capture; None: nothing of it is there.
     """
     front: HttpFront
 
@@ -235,7 +275,15 @@ def capture_front(
     routes = capture_routes(endpoints, {"s": limits.max_recording_bytes})
     routes |= page_routes((("/", alive), ("/_liveness", alive), ("/_readiness", readiness)))
     routes = mounted(routes, prefixes)
-    front = HttpFront("http", routes=routes, limits=limits, submit=engine.submit_http, clock=clock)
+    front = HttpFront(
+        "http",
+        routes=routes,
+        limits=limits,
+        submit=engine.submit_http,
+        find_call=find_call,
+        prefixes=prefixes,
+        clock=clock,
+    )
     return front
 
 

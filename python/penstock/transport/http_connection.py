@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from penstock.transport import http_responses
+from penstock.transport.http_file import FileSender
 from penstock.transport.http_limits import (
     LINGER_SECONDS,
     MAX_DISCARDED_BYTES,
@@ -53,6 +54,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         "_pieces",
         "_read_paused",
         "_reading",
+        "_sender",
         "_since",
         "_taking",
         "_verdict",
@@ -70,6 +72,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._since = front.now
         self._message_since = front.now
         self._reading: HttpRequest | None = None
+        # Of a file, which belongs to the first of those that wait.
+        self._sender: FileSender | None = None
         self._verdict: Verdict | None = None
         self._body: bytes | None = None
         self._pieces: list[bytes | bytearray] | None = None
@@ -104,7 +108,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.front.connections.discard(self)
         self.transport = None
         self._taking = False
-        self.pending.clear()
+        self._forget_pending()
         self._forget_body()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
@@ -134,7 +138,10 @@ class HttpConnection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on."""
         self._write_paused = False
-        self._flush()
+        if self._sender is not None:
+            self._sender.go()
+        else:
+            self._flush()
         self._update_reading()
 
     # Answers.
@@ -152,26 +159,13 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         transport = self.transport
-        if transport is None or self._write_paused:
+        if transport is None or self._write_paused or self._sender is not None:
             return
         pending = self.pending
-        answers: list[bytes] = []
-        last: HttpRequest | None = None
-        while pending and last is None:
-            request = pending[0]
-            if request.answer is None:
-                break
-            pending.popleft()
-            self._pending_bytes -= request.held_bytes
-            answers.append(request.answer)
-            if request.facts is not None and request.facts.close:
-                last = request
-        if answers:
-            self._since = self.front.now
-            answer = answers[0] if len(answers) == 1 else b"".join(answers)
-            self.front.sent_bytes += len(answer)
-            transport.write(answer)
-        if last is not None:
+        last = self._write_answers(transport)
+        if last is not None and last.file is not None:
+            self._send_file(last)
+        elif last is not None:
             self._end(fully_read=last.fully_read)
         elif self._half_closed and not pending:
             transport.close()
@@ -179,6 +173,69 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._send_continue(pending[0])
         if self._read_paused:
             self._update_reading()
+
+    def _write_answers(self, transport: asyncio.Transport) -> HttpRequest | None:
+        """Write the answers whose turn it is; give the last if it ends in more than that.
+
+        Such a last one ends the connection, or has a file, and then stays first in line until that
+        is sent.
+        """
+        pending = self.pending
+        answers: list[bytes] = []
+        last: HttpRequest | None = None
+        while pending and last is None:
+            request = pending[0]
+            if request.answer is None:
+                break
+            answers.append(request.answer)
+            if request.file is not None:
+                last = request
+                break
+            pending.popleft()
+            self._pending_bytes -= request.held_bytes
+            if request.facts is not None and request.facts.close:
+                last = request
+        if answers:
+            self._since = self.front.now
+            answer = answers[0] if len(answers) == 1 else b"".join(answers)
+            self.front.sent_bytes += len(answer)
+            transport.write(answer)
+        return last
+
+    # Files.
+
+    def _send_file(self, request: HttpRequest) -> None:
+        file, request.file = request.file, None
+        assert file is not None  # noqa: S101 - the caller looked
+        # What is left of the answer once the file is sent.
+        request.answer = b""
+        self._sender = FileSender(self, file, self.front.executor(), self.front.now)
+        self._sender.go()
+
+    def send_chunk(self, chunk: bytes) -> bool:
+        """Write a part of a file; tell whether another may follow at once."""
+        if self.transport is None:
+            return False
+        self._since = self.front.now
+        self.front.sent_bytes += len(chunk)
+        self.transport.write(chunk)
+        return not self._write_paused
+
+    def file_sent(self) -> None:
+        """Go on with what waits behind a file."""
+        self._sender = None
+        self._flush()
+
+    def _forget_pending(self) -> None:
+        """Forget requests that nobody waits for; the core's results of them go nowhere."""
+        if self._sender is not None:
+            self._sender.cancel()
+            self._sender = None
+        for request in self.pending:
+            if request.file is not None:
+                request.file.close()
+                request.file = None
+        self.pending.clear()
 
     def _send_continue(self, request: HttpRequest) -> None:
         request.continue_due = False
@@ -226,7 +283,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _end(self, *, fully_read: bool) -> None:
         """Close, at once or after the client has had the time to read the last answer."""
         self._taking = False
-        self.pending.clear()
+        self._forget_pending()
         transport = self.transport
         if transport is None:
             return
@@ -272,7 +329,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             if quiet >= LINGER_SECONDS:
                 transport.abort()
         elif self._write_paused or transport.is_closing():
-            if quiet >= limits.write_timeout_seconds:
+            if quiet >= limits.write_timeout_seconds or self._sends_for_too_long(now):
                 transport.abort()
         elif self._read_paused:
             # It waits for us.
@@ -282,6 +339,12 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._fail(self._verdict or _CLIENT_STOPPED)
         elif not self.pending and quiet >= limits.keep_alive_timeout_seconds:
             transport.close()
+
+    def _sends_for_too_long(self, now: float) -> bool:
+        """Tell whether a client takes a file so slowly that others should have its place."""
+        sender = self._sender
+        limit = self.front.limits.file_timeout_seconds
+        return sender is not None and now - sender.since >= limit
 
     def _is_too_slow(self, now: float) -> bool:
         limits = self.front.limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from penstock.transport.http_call import verdict_of_call
 from penstock.transport.http_request import STORED, HttpRequest, Verdict, refused_here
 
 if TYPE_CHECKING:
@@ -15,15 +16,21 @@ _CAPTURE_METHODS: Final = frozenset({b"POST", b"GET", b"HEAD"})
 
 
 def verdict_of_head(
-    front: HttpFront, request: HttpRequest, method: bytes, *, asterisk: bool
+    front: HttpFront,
+    request: HttpRequest,
+    method: bytes,
+    *,
+    asterisk: bool,
+    content_length: int = -1,
 ) -> Verdict | None:
-    """Answer a request by its method and route; None: it goes to the core.
+    """Answer a request by its method and route; None: it is answered once it is whole.
 
     Args:
         front: The listener.
         request: Its route decides.
         method: As sent.
         asterisk: Whether the URL is `*`, which only OPTIONS may ask about.
+        content_length: As told; -1: it is not.
     """
     route = request.route
     if method == b"CONNECT":
@@ -37,16 +44,19 @@ def verdict_of_head(
     if route is front.unknown and not (method == b"OPTIONS" and (asterisk or preflight)):
         return _NOT_FOUND
     if method == b"OPTIONS":
-        return STORED._replace(allow=route.allow)
+        status = 200 if route.call is None else route.call.options_status
+        return STORED._replace(status=status, allow=route.allow)
     if not route.endpoint:
-        return _page_verdict(request, method)
+        return _page_verdict(request, method, content_length)
     if method not in _CAPTURE_METHODS:
         return Verdict(405, b"method is not allowed: use POST", allow=route.allow)
     return refused_here("shutting_down", "", 2) if front.draining else None
 
 
-def _page_verdict(request: HttpRequest, method: bytes) -> Verdict:
+def _page_verdict(request: HttpRequest, method: bytes, content_length: int) -> Verdict | None:
     route = request.route
+    if route.call is not None:
+        return verdict_of_call(route.call, method, content_length)
     if method not in {b"GET", b"HEAD"} or route.page is None:
         return Verdict(405, b"method is not allowed: use GET", allow=route.allow)
     page = route.page()

@@ -13,6 +13,7 @@ CONNECTION: Final = 6
 REQUESTED_METHOD: Final = 7
 REQUESTED_HEADERS: Final = 8
 TRANSFER_ENCODING: Final = 9
+IF_NONE_MATCH: Final = 10
 
 _KINDS: Final = {
     b"content-length": CONTENT_LENGTH,
@@ -24,6 +25,7 @@ _KINDS: Final = {
     b"access-control-request-method": REQUESTED_METHOD,
     b"access-control-request-headers": REQUESTED_HEADERS,
     b"transfer-encoding": TRANSFER_ENCODING,
+    b"if-none-match": IF_NONE_MATCH,
 }
 
 # Bounds of `spellings`: names come from strangers. The real world has a few hundred.

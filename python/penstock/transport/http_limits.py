@@ -77,6 +77,7 @@ class HttpLimits:
         keep_alive_timeout_seconds: Idle between requests; above the 60 s of common load balancers,
             so that they, not we, close first and lose no request.
         write_timeout_seconds: How long a client may leave its answers unread.
+        file_timeout_seconds: For a whole file: 3 MB, the largest of posthog-js, at 10 kB/s.
         tick_seconds: How often timeouts are looked at, for all connections at once.
     """
 
@@ -90,6 +91,7 @@ class HttpLimits:
     body_timeout_seconds: float = 300.0
     keep_alive_timeout_seconds: float = 90.0
     write_timeout_seconds: float = 30.0
+    file_timeout_seconds: float = 300.0
     tick_seconds: float = 0.5
 
     @classmethod

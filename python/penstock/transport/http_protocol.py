@@ -6,13 +6,16 @@ for their turn in `HttpConnection`.
 
 from __future__ import annotations
 
+import asyncio
 from codecs import BOM_UTF8
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import httptools
 
 from penstock.logs import logger
 from penstock.transport import http_headers
+from penstock.transport.http_call import verdict_of_answer
 from penstock.transport.http_connection import HttpConnection
 from penstock.transport.http_head import verdict_of_head
 from penstock.transport.http_headers import learn, spellings
@@ -39,6 +42,7 @@ from penstock.transport.http_request import HttpRequest, Verdict, refused_here
 from penstock.transport.http_upgrade import ResumedBody
 
 if TYPE_CHECKING:
+    from penstock.posthog.calls import Answer, Call
     from penstock.transport.http import HttpFront
 
 _log = logger("http")
@@ -71,6 +75,7 @@ class HttpProtocol(HttpConnection):
         "_head_bytes",
         "_header_bytes",
         "_header_count",
+        "_if_none_match",
         "_origin",
         "_parser",
         "_preflight",
@@ -100,6 +105,7 @@ class HttpProtocol(HttpConnection):
         self._origin: bytes | None = None
         self._expect: bytes | None = None
         self._forwarded: bytes | None = None
+        self._if_none_match = b""
         self._connection_header = False
         self._transfer_encoding = False
         self._preflight = False
@@ -236,6 +242,10 @@ class HttpProtocol(HttpConnection):
 
     def _submit(self, request: HttpRequest, body: bytes) -> None:
         """Hand a request to the core; it is the ticket that comes back with the result."""
+        call = request.route.call
+        if call is not None:
+            self._answer_call(request, call, body)
+            return
         front = self.front
         coding = self._coding
         sent_at_us = None
@@ -271,6 +281,28 @@ class HttpProtocol(HttpConnection):
                 self._taking = False
             request(refusal)
 
+    def _answer_call(self, request: HttpRequest, call: Call, body: bytes) -> None:
+        """Answer what needs the body, or a thread; the rest is answered by its head."""
+        coding = max(self._coding, CODING_UNSPECIFIED)
+        if self._query is not None:
+            coding = self._query.coding or coding
+        if call.blocks:
+            loop = asyncio.get_running_loop()
+            asked = loop.run_in_executor(self.front.executor(), call.answer, b"", coding)
+            asked.add_done_callback(partial(self._have_answer, request))
+        else:
+            request.finish(verdict_of_answer(call.answer(body, coding)))
+        # Not before: what `answer` raises is answered to the request that is being read.
+        self._reading = None
+
+    def _have_answer(self, request: HttpRequest, asked: asyncio.Future[Answer]) -> None:
+        if asked.cancelled():
+            return
+        error = asked.exception()
+        if error is not None:
+            _log.error("call_failed", route=request.route.name, error=type(error).__name__)
+        request.finish(_INTERNAL if error is not None else verdict_of_answer(asked.result()))
+
     # Heads.
 
     def _keep(self, kind: int, value: bytes) -> None:
@@ -290,6 +322,8 @@ class HttpProtocol(HttpConnection):
             self._connection_header = True
         elif kind == http_headers.TRANSFER_ENCODING:
             self._transfer_encoding = True
+        elif kind == http_headers.IF_NONE_MATCH:
+            self._if_none_match = value if len(value) <= MAX_MIRRORED_BYTES else b""
         elif kind == http_headers.REQUESTED_METHOD:
             self._preflight = True
         else:
@@ -314,19 +348,30 @@ class HttpProtocol(HttpConnection):
         if self._origin is not None:
             request.need_facts().origin = self._origin
 
+    def _learn_method(self, request: HttpRequest, method: bytes) -> None:
+        if method == b"HEAD":
+            request.need_facts().head = True
+        elif method == b"OPTIONS" and request.facts is not None:
+            request.facts.preflight = self._preflight
+            request.facts.requested_headers = self._requested_headers
+        if self._if_none_match:
+            request.need_facts().if_none_match = self._if_none_match
+
     def _decide_early(self, request: HttpRequest, method: bytes) -> None:
         """Refuse, answer or invite a request by its head alone."""
         oversized = self._oversized_head()
         if oversized is not None:
             self._give_verdict(request, oversized, at_once=True)
             return
-        if method == b"HEAD":
-            request.need_facts().head = True
-        elif method == b"OPTIONS" and request.facts is not None:
-            request.facts.preflight = self._preflight
-            request.facts.requested_headers = self._requested_headers
+        self._learn_method(request, method)
         expects = self._expect is not None and self._parser.get_http_version() != "1.0"
-        self._verdict = verdict_of_head(self.front, request, method, asterisk=self._url == b"*")
+        self._verdict = verdict_of_head(
+            self.front,
+            request,
+            method,
+            asterisk=self._url == b"*",
+            content_length=self._content_length,
+        )
         if self._verdict is None and expects and self._expect != b"100-continue":
             self._verdict = _EXPECTATION_FAILED
         maximum = request.route.max_body_bytes

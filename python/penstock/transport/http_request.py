@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.outcomes import outcome_of, refusal_text, whole_request_refused_text
 from penstock.transport import http_responses
-from penstock.transport.http_responses import JSON, SUCCESS_BODY, TEXT
+from penstock.transport.http_responses import JSON, SUCCESS_BODY, TEXT, is_same
 
 if TYPE_CHECKING:
+    from penstock.posthog.static_files import StaticFile
     from penstock.transport.http_connection import HttpConnection
     from penstock.transport.http_routes import Route
 
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
 class Facts:
     """What a request asks of its answer beyond the common."""
 
-    __slots__ = ("close", "head", "http_1_0", "origin", "preflight", "requested_headers")
+    __slots__ = (
+        "close",
+        "head",
+        "http_1_0",
+        "if_none_match",
+        "origin",
+        "preflight",
+        "requested_headers",
+    )
 
     def __init__(self) -> None:
         self.close = False
@@ -25,6 +34,7 @@ class Facts:
         self.origin: bytes | None = None
         self.preflight = False
         self.requested_headers = b""
+        self.if_none_match = b""
 
 
 class Verdict(NamedTuple):
@@ -35,6 +45,11 @@ class Verdict(NamedTuple):
     content_type: bytes = TEXT
     retry_after_seconds: int = 0
     allow: bytes = b""
+    # More headers, each with its end of line.
+    headers: bytes = b""
+    etag: bytes = b""
+    # Sent behind the body; open, and closed by whoever sends the verdict.
+    file: StaticFile | None = None
 
 
 PLAIN: Facts = Facts()
@@ -48,6 +63,7 @@ class HttpRequest:
         facts: What its answer must heed; None: nothing but the common.
         answer: The whole answer as bytes, once it is decided.
         held_bytes: What is kept for it: the body that was handed to the core, its own answer.
+        file: Sent behind the answer.
         beacon: Whether success is 204.
         continue_due: Whether `100 Continue` is owed once it is its turn.
         fully_read: Whether nothing of it is still to come.
@@ -58,6 +74,7 @@ class HttpRequest:
         "beacon",
         "continue_due",
         "facts",
+        "file",
         "fully_read",
         "held_bytes",
         "protocol",
@@ -70,6 +87,7 @@ class HttpRequest:
         self.facts: Facts | None = None
         self.answer: bytes | None = None
         self.held_bytes = 0
+        self.file: StaticFile | None = None
         self.beacon = False
         self.continue_due = False
         self.fully_read = False
@@ -90,18 +108,25 @@ class HttpRequest:
         """Answer in words."""
         protocol = self.protocol
         front = protocol.front
+        facts = self.facts or PLAIN
+        file = verdict.file
+        if verdict.etag and facts.if_none_match and is_same(facts.if_none_match, verdict.etag):
+            verdict = verdict._replace(status=304, body=b"")
         front.count(self.route.name, verdict.status)
         self.answer = http_responses.build(
-            verdict.status,
-            verdict.body,
-            verdict.content_type,
-            front.date,
-            self.facts or PLAIN,
-            retry_after_seconds=verdict.retry_after_seconds,
-            allow=verdict.allow,
+            verdict, front.date, facts, following_bytes=file.size if file is not None else 0
         )
+        if file is not None:
+            self._send_file(file, wanted=verdict.status == 200 and not facts.head)
         protocol.hold(self, len(self.answer))
         protocol.answered(self)
+
+    def _send_file(self, file: StaticFile, *, wanted: bool) -> None:
+        # Of a connection that is lost nobody would send it any more.
+        if wanted and self.protocol.transport is not None:
+            self.file = file
+        else:
+            file.close()
 
     def need_facts(self) -> Facts:
         """Give the facts for writing."""

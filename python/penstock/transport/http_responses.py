@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from penstock.transport.http_request import Facts
+    from penstock.transport.http_request import Facts, Verdict
 
 JSON: Final = b"application/json"
 TEXT: Final = b"text/plain; charset=utf-8"
@@ -31,56 +31,54 @@ def date_header(now: float | None = None) -> bytes:
 
 def success(date: bytes) -> bytes:
     """Build the answer of a stored request to a client that asked for nothing special."""
-    return _assemble(200, JSON, SUCCESS_BODY, date, b"", head=False)
+    return _assemble(200, JSON, len(SUCCESS_BODY), date, b"") + SUCCESS_BODY
 
 
-def build(
-    status: int,
-    body: bytes,
-    content_type: bytes,
-    date: bytes,
-    facts: Facts,
-    *,
-    retry_after_seconds: int = 0,
-    allow: bytes = b"",
-) -> bytes:
-    """Build any answer.
+def is_same(if_none_match: bytes, etag: bytes) -> bool:
+    """Tell whether a client's copy is still good (RFC 9110 §13.1.2)."""
+    tags = (tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b","))
+    return any(tag in {etag, b"*"} for tag in tags)
+
+
+def build(verdict: Verdict, date: bytes, facts: Facts, *, following_bytes: int = 0) -> bytes:
+    """Build any answer, or its head where more follows.
 
     Args:
-        status: Status code.
-        body: Sent except to HEAD and with 204.
-        content_type: Of the body.
+        verdict: What it says; the body is sent except to HEAD and with 204 and 304.
         date: The date header.
         facts: What the request asked for: CORS, closing, HEAD.
-        retry_after_seconds: Whole seconds; 0: no such header.
-        allow: Methods, for 405 and OPTIONS.
+        following_bytes: What will be sent behind the body and belongs to it.
     """
-    extra = b""
-    if retry_after_seconds:
-        extra += b"retry-after: %d\r\n" % retry_after_seconds
-    if allow:
-        extra += b"allow: " + allow + b"\r\n"
+    extra = verdict.headers
+    if verdict.retry_after_seconds:
+        extra += b"retry-after: %d\r\n" % verdict.retry_after_seconds
+    if verdict.allow:
+        extra += b"allow: " + verdict.allow + b"\r\n"
     if facts.close:
         extra += b"connection: close\r\n"
     elif facts.http_1_0:
         extra += b"connection: keep-alive\r\n"
     if facts.origin is not None:
         extra += _cors(facts)
-    return _assemble(status, content_type, body, date, extra, head=facts.head)
+    elif verdict.etag:
+        # Kept, and given to another page, it would lack what that page needs to read it.
+        extra += b"vary: Origin\r\n"
+    if verdict.etag:
+        extra += b"etag: " + verdict.etag + b"\r\n"
+    if verdict.status in {204, 304}:
+        return _STATUS_LINES[verdict.status] + date + extra + b"\r\n"
+    length = len(verdict.body) + following_bytes
+    head = _assemble(verdict.status, verdict.content_type, length, date, extra)
+    return head if facts.head else head + verdict.body
 
 
-def _assemble(
-    status: int, content_type: bytes, body: bytes, date: bytes, extra: bytes, *, head: bool
-) -> bytes:
-    if status == 204:
-        return _STATUS_LINES[status] + date + extra + b"\r\n"
-    return b"%scontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n%s" % (
+def _assemble(status: int, content_type: bytes, length: int, date: bytes, extra: bytes) -> bytes:
+    return b"%scontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
         _STATUS_LINES[status],
         content_type,
-        len(body),
+        length,
         date,
         extra,
-        b"" if head else body,
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from penstock.posthog.calls import Call
 
 CAPTURE_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
 PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
@@ -23,13 +26,14 @@ class Route:
     Attributes:
         name: Label in metrics, from a closed set.
         endpoint: Number that the core knows a capture route by; 0: a page.
-        page: Makes the answer to GET; None on capture routes.
+        page: Makes the answer to GET; None on other routes.
         max_body_bytes: Body on the wire; 0 until its listener sets what it takes by default.
+        call: What an SDK calls besides capture; such a route is made for one request.
         allow: The methods that it takes.
         stored: Requests answered with the plain success; counted here because it is per request.
     """
 
-    __slots__ = ("allow", "endpoint", "max_body_bytes", "name", "page", "stored")
+    __slots__ = ("allow", "call", "endpoint", "max_body_bytes", "name", "page", "stored")
 
     def __init__(
         self,
@@ -38,12 +42,16 @@ class Route:
         endpoint: int = 0,
         page: Callable[[], Page] | None = None,
         max_body_bytes: int = 0,
+        call: Call | None = None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
         self.page = page
         self.max_body_bytes = max_body_bytes
+        self.call = call
         self.allow = CAPTURE_METHODS if endpoint else PAGE_METHODS
+        if call is not None:
+            self.allow = b", ".join(call.methods)
         self.stored = 0
 
 

@@ -10,7 +10,14 @@ from support.fake_transport import FakeTransport
 
 class Connection:
     def __init__(
-        self, core=None, *, front=None, peername=("192.0.2.7", 40000), prefixes=(), **limits
+        self,
+        core=None,
+        *,
+        front=None,
+        peername=("192.0.2.7", 40000),
+        prefixes=(),
+        find_call=None,
+        **limits,
     ):
         self.core = core or FakeCore()
         self.engine = Engine(self.core)
@@ -21,6 +28,7 @@ class Connection:
             ENDPOINTS,
             clock=lambda: self.time,
             prefixes=prefixes,
+            find_call=find_call,
         )
         self.transport = FakeTransport(peername)
         self.protocol = HttpProtocol(self.front)
@@ -56,7 +64,7 @@ def parse_answers(raw: bytes, *, to_head=False):
         line, *lines = head.decode("latin-1").split("\r\n")
         headers = dict(field.split(": ", 1) for field in lines)
         status = int(line.split(" ")[1])
-        size = 0 if to_head or status in {100, 204} else int(headers["content-length"])
+        size = 0 if to_head or status in {100, 204, 304} else int(headers["content-length"])
         answers.append((status, headers, raw[:size]))
         raw = raw[size:]
     return answers

@@ -1,0 +1,47 @@
+"""Which tokens are known, and the remote config of each: one table, made anew on a reload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.config import MAX_TOKEN_BYTES, PERSONAL_KEY_PREFIX
+from penstock.posthog.remote_config import ProjectConfig
+
+if TYPE_CHECKING:
+    from penstock.config import Settings
+
+
+class ProjectConfigs:
+    """Looks the config of a token's project up.
+
+    Attributes:
+        open: Whether any token is taken, since no project is named.
+        default: The config of whoever has none of his own.
+    """
+
+    __slots__ = ("_by_token", "default", "open")
+
+    def __init__(self, settings: Settings) -> None:
+        servers = settings.remote_config
+        self.open = not settings.projects
+        self.default = ProjectConfig(servers, servers)
+        self._by_token: dict[str, ProjectConfig] = {}
+        for project in settings.projects.values():
+            config = ProjectConfig(project.remote_config, servers)
+            self._by_token |= dict.fromkeys(project.tokens, config)
+
+    def find(self, token: str) -> ProjectConfig | None:
+        """Find the config of a token; None: it is not known here, or can be no token."""
+        token = token.strip()
+        if not self.open:
+            return self._by_token.get(token)
+        return self.default if _may_be_token(token) else None
+
+
+def _may_be_token(token: str) -> bool:
+    return (
+        0 < len(token) <= MAX_TOKEN_BYTES
+        and token.isascii()
+        and "\0" not in token
+        and not token.startswith(PERSONAL_KEY_PREFIX)
+    )
