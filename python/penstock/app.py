@@ -24,6 +24,7 @@ from penstock.greeting import greeting, own_command
 from penstock.logs import logger
 from penstock.posthog.paths import SdkAnswers
 from penstock.posthog.static_files import MAX_OPEN_FILES
+from penstock.reload import LoadSettings, read_again
 from penstock.transport.http import HttpFront, capture_front
 from penstock.transport.http_limits import HttpLimits
 
@@ -138,10 +139,16 @@ class App:
         failed: Whether the core met a bug, so that the process must end.
     """
 
-    def __init__(self, settings: Settings, parts: Parts | None = None) -> None:
+    def __init__(
+        self, settings: Settings, parts: Parts | None = None, load: LoadSettings | None = None
+    ) -> None:
         self._settings = settings
+        self._load = load or (lambda: settings)
         self._parts = parts or Parts()
         self._stop_requested = asyncio.Event()
+        self._reload_requested = asyncio.Event()
+        self._reload_task: asyncio.Task[None] | None = None
+        self._sdk_answers: SdkAnswers | None = None
         self._engine: Engine | None = None
         self._committer: CommitterLike | None = None
         self._http: HttpFront | None = None
@@ -172,12 +179,13 @@ class App:
         core.start(committed)
         committer.start()
         self._committer = committer
+        self._sdk_answers = self._parts.sdk_answers(settings)
         self._http = capture_front(
             engine,
             HttpLimits.of(settings),
             self._parts.endpoints(),
             prefixes=settings.prefix,
-            find_call=self._parts.sdk_answers(settings).find,
+            find_call=self._sdk_answers.find,
         )
         self._grpc = self._parts.grpc(engine, settings)
         pages = AdminPages(engine, self._http, self._grpc, committer)
@@ -190,6 +198,7 @@ class App:
         self._admin = admin_front(pages)
         self.addresses["admin"] = await self._admin.start(settings.admin)
         self._core_log_task = asyncio.create_task(self._watch_core())
+        self._reload_task = asyncio.create_task(self._reload_when_asked())
         self._warn_of_open_door()
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.freeze()
@@ -205,6 +214,10 @@ class App:
     def request_stop(self) -> None:
         """Begin the shutdown."""
         self._stop_requested.set()
+
+    def request_reload(self) -> None:
+        """Read the settings again, once the service has started; what may change does so."""
+        self._reload_requested.set()
 
     async def shutdown(self) -> None:
         """Finish what is in flight, sync, flush, commit and close, within the drain timeout.
@@ -229,8 +242,9 @@ class App:
         if self._committer is not None:
             remaining = max(0.0, deadline - grace - loop.time())
             await loop.run_in_executor(None, self._committer.stop, remaining)
-        if self._core_log_task is not None:
-            self._core_log_task.cancel()
+        for task in (self._core_log_task, self._reload_task):
+            if task is not None:
+                task.cancel()
         if self._engine is not None:
             await self._close(self._engine)
         _log.info("closed")
@@ -288,6 +302,30 @@ class App:
                     address=self.addresses[listener],
                     advice="name projects in the configuration to refuse unknown tokens",
                 )
+
+    async def _reload_when_asked(self) -> None:
+        """Take over settings that may change, each time that it is asked for."""
+        assert self._engine is not None  # noqa: S101 - started after the engine
+        assert self._sdk_answers is not None  # noqa: S101 - as above
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._reload_requested.wait()
+            # Before the file is read: who changes it meanwhile asks again.
+            self._reload_requested.clear()
+            # On a thread: the file may be on a network that hangs.
+            try:
+                settings = await loop.run_in_executor(None, read_again, self._settings, self._load)
+                if settings is None:
+                    continue
+                # Both between two requests, without a wait: none sees one without the other.
+                self._engine.replace_projects(settings)
+                self._sdk_answers.replace_projects(settings)
+            except Exception:  # noqa: BLE001 - a bug: the next time it is asked for may be better
+                _log.exception("reload_failed")
+                continue
+            self._settings = settings
+            _log.info("reloaded", projects=len(settings.projects))
+            self._warn_of_open_door()
 
     async def _watch_core(self) -> None:
         """Log what the core has to say, and end the service once the core has met a bug."""
@@ -363,14 +401,17 @@ async def serve(
     settings: Settings,
     *,
     parts: Parts | None = None,
+    load: LoadSettings | None = None,
     exit_at_once: Callable[[int], object] = os._exit,
 ) -> None:
     """Run the service until SIGTERM or SIGINT; a second signal ends the process with exit 1.
 
+    SIGHUP reads the settings again by `load`.
+
     Raises:
         InternalError: The core met a bug, and the service stopped by itself.
     """
-    app = App(settings, parts)
+    app = App(settings, parts, load)
     loop = asyncio.get_running_loop()
 
     def on_signal(name: str) -> None:
@@ -385,6 +426,7 @@ async def serve(
     app_stops: list[str] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
+    loop.add_signal_handler(signal.SIGHUP, app.request_reload)
     try:
         await app.start()
         if sys.stdout.isatty():

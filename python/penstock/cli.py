@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     settings = _settings(options)
     if options.command == "serve":
-        return _serve(settings)
+        return _serve(settings, lambda: _settings(options))
     if options.command == "query":
         return _query(settings, options.sql, options.format)
     if options.command == "wal":
@@ -116,7 +116,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
     # The core's allocator reads it when the core is loaded. Huge pages made it hold 25 to 35 MB
     # more, at the same speed.
     os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
@@ -135,7 +135,7 @@ def _serve(settings: Settings) -> int:
     schedule_in_batches()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(settings))
+            runner.run(serve(settings, load=load))
         except PenstockError:
             raise
         except Exception:  # noqa: BLE001 - a bug: it ends the process, and the log says why

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from penstock.config import Settings, engine_options
+from penstock.config import Settings, engine_options, projects_json
 from penstock.errors import (
     DataDirectoryError,
     InternalError,
@@ -115,6 +115,9 @@ class CoreLike(Protocol):
 
     def flush(self) -> None:
         """Ask for a cut."""
+
+    def replace_projects(self, projects_json: str) -> None:
+        """Put other named projects in place of all."""
 
     def drain_and_stop_admission(self) -> None:
         """Refuse new requests."""
@@ -265,6 +268,14 @@ class Engine:
         """Ask for everything durable to be committed to the tables soon; does not wait."""
         self._check_process()
         self.core.flush()
+
+    def replace_projects(self, settings: Settings) -> None:
+        """Take the projects of `settings` in place of those that hold, for requests from now on.
+
+        Requests that are decoded already keep the project that they were found to be of.
+        """
+        self._check_process()
+        self.core.replace_projects(projects_json(settings))
 
     def close(self) -> None:
         """Sync and close the log. Idempotent; does nothing in a forked child."""

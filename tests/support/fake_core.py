@@ -101,6 +101,9 @@ class FakeCore:
         self.calls.append("flush")
         self.backlog = (0, 0)
 
+    def replace_projects(self, projects_json: str):
+        self.calls.append(f"replace_projects {projects_json}")
+
     def drain_and_stop_admission(self):
         self.calls.append("drain_and_stop_admission")
         self.current_state = ("draining", "")

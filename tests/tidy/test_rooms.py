@@ -49,6 +49,7 @@ PYTHON_ROOMS = {
     "config": set(),
     "config_loading": {"config", "config_projects"},
     "config_projects": {"config"},
+    "reload": {"config"},
     "greeting": set(),
     "errors": set(),
     "logs": set(),

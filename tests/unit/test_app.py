@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from penstock.app import App, Parts, allow_open_files, is_loopback, serve
-from penstock.config import Settings
-from penstock.errors import InternalError, ListenError
+from penstock.config import Project, Settings
+from penstock.errors import ConfigError, InternalError, ListenError
 from penstock.greeting import greeting, own_command
 from penstock.posthog.paths import SdkAnswers
 from support.fake_core import ENDPOINTS, FakeCore
@@ -424,3 +424,69 @@ def test_the_limit_of_open_files_is_raised_as_far_as_allowed(monkeypatch, caplog
         allow_open_files(5000)
     assert asked == [(2000, 4096), (4096, 4096)]
     assert "open_files_limited" in caplog.text
+
+
+class Loader:
+    """What the file says at each reading."""
+
+    def __init__(self, *results):
+        self.results = list(results)
+
+    def __call__(self):
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def closed(token):
+    projects = {"shop": Project(tokens=[token])}
+    return Settings(http="127.0.0.1:0", admin="127.0.0.1:0", projects=projects)
+
+
+async def reload(app, parts, count):
+    """Ask for a reload and wait until the core has been told so many times."""
+    app.request_reload()
+    await until(lambda: len(told(parts)) == count)
+
+
+def told(parts):
+    return [call for call in parts.core.calls if call.startswith("replace_projects")]
+
+
+async def test_core_and_answers_take_the_same_projects(parts):
+    app = App(closed("phc_old"), parts, Loader(closed("phc_new")))
+    await app.start()
+    try:
+        await reload(app, parts, 1)
+        assert '{"shop": {"tokens": ["phc_new"], "ack": null}}' in told(parts)[0]
+        answers = await exchange(
+            app.addresses["http"], get("/array/phc_new/config") + get("/array/phc_old/config")
+        )
+        assert [status for status, _, _ in answers] == [200, 404]
+    finally:
+        await app.shutdown()
+
+
+async def test_a_reload_that_is_asked_for_during_the_start_is_done_after_it(parts):
+    app = App(closed("phc_old"), parts, Loader(closed("phc_new")))
+    app.request_reload()
+    await app.start()
+    try:
+        await until(lambda: len(told(parts)) == 1)
+    finally:
+        await app.shutdown()
+
+
+async def test_reloads_go_on_after_an_error_of_the_file_and_after_a_bug(parts, caplog):
+    wrong = ConfigError("http", "file", "must be host:port")
+    app = App(closed("phc_old"), parts, Loader(wrong, RuntimeError("bug"), closed("phc_new")))
+    await app.start()
+    try:
+        for failures in (1, 2):
+            app.request_reload()
+            await until(lambda: caplog.text.count("reload_failed") >= failures)  # noqa: B023
+        assert told(parts) == []
+        await reload(app, parts, 1)
+    finally:
+        await app.shutdown()
