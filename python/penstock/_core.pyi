@@ -9,6 +9,7 @@ __all__ = [
     "CoreError",
     "Cut",
     "DataDirectoryError",
+    "DirectoryLock",
     "Engine",
     "LogDamage",
     "LogFile",
@@ -179,6 +180,22 @@ class Engine:
         """Take one serialized `AppendRequest`; what `drain` gives is a serialized `AppendResponse`
         or a refusal."""
 
+    def import_record(
+        self,
+        ticket: object,
+        context: bytes,
+        body: bytes,
+        stored: Sequence[int],
+        believe_window: bool,
+    ) -> Refusal | None:
+        """Append a record of another log as it was decided there; otherwise as `submit_http`.
+
+        `stored`: indexes of events that the tables have, which become duplicates. `believe_window`:
+        whether ids in the window do too; not for a record that this log has set aside itself.
+
+        Raises:
+            CoreError: code `record_unreadable`: it does not give the events that were taken."""
+
     def drain(self) -> list[tuple[object, SubmitResult | Refusal | bytes]]:
         """Take all finished requests: (ticket, result). Called on the loop's thread only."""
 
@@ -345,6 +362,18 @@ class LogRecord:
         """The outermost: as in Content-Encoding, or `form`, `base64`, `lz64`."""
     @property
     def payload_bytes(self) -> int: ...
+    @property
+    def identity(self) -> str | None:
+        """What no other request of any server has; None if it can't be read."""
+    def context(self) -> bytes:
+        """What was decided about the request, for `Engine.import_record`."""
+
+    def accepted_events(self) -> list[tuple[int, str, str, str]]:
+        """(index, uuid, event, distinct_id) of the events that were accepted. Decodes the payload.
+
+        Raises:
+            CoreError: code `record_unreadable`."""
+
     def payload(self) -> bytes:
         """The body as received. Not to be shown unless asked for (SEC-2)."""
 
@@ -392,6 +421,26 @@ def repair_log(
         DataDirectoryError: Also `data_directory_in_use`, while a server runs.
         CoreError: Part of it may be done; it can be done again.
     """
+
+@final
+class DirectoryLock:
+    """The lock of a data directory whose server is stopped, for tools that change it."""
+
+    def __new__(cls, data_directory: str) -> Self:
+        """Lock a data directory that is there already.
+
+        Raises:
+            DataDirectoryError: Also `data_directory_in_use`, while a server runs.
+        """
+
+    def table_note(self) -> bytes | None:
+        """The synced note of what the tables had passed."""
+
+    def write_table_note(self, note: bytes) -> None:
+        """Replace the note, from which the next start goes on. Durability: synced."""
+
+    def close(self) -> None:
+        """Let the directory go. Idempotent."""
 
 def read_quarantined(path: str) -> tuple[LogRecord, str, int]:
     """Read one file of `wal/quarantine/`: the record, why it was set aside (empty if unknown), and

@@ -334,6 +334,7 @@ impl<T: Send + 'static> Background<T> {
         };
         quarantine::write(&*self.filesystem, &self.layout, &aside)
             .map_err(|error| BuildError::Log(error.to_string()))?;
+        self.shared.record_set_aside(position);
         self.shared.metrics.records_quarantined.add(1);
         self.shared.journal.add(
             LogLevel::Error,
@@ -524,10 +525,21 @@ fn append(
     passed: &Mutex<Passed>,
 ) -> Result<(), BuildError> {
     let tables = passed.lock().wanting(meta.lane, meta.position);
-    #[cfg(test)]
-    assert_ne!(meta.project, tests::POISON, "a record that can't be built");
+    #[cfg(any(test, feature = "testing"))]
+    assert!(!is_poison(meta.project), "a record that can't be built");
     builder.append(meta, tables)?;
     Ok(())
+}
+
+/// Whether building a record is to panic: in tests, and for the project that the environment names
+/// in a build for tests.
+#[cfg(any(test, feature = "testing"))]
+fn is_poison(project: &str) -> bool {
+    #[cfg(test)]
+    let poison = Some(tests::POISON);
+    #[cfg(not(test))]
+    let poison = std::env::var("PENSTOCK_TEST_POISON_PROJECT").ok();
+    poison.is_some_and(|poison| poison == project)
 }
 
 #[cfg(test)]

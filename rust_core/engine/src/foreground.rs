@@ -275,6 +275,7 @@ impl<T: Send + 'static> Foreground<T> {
                     ack,
                     form,
                     reservation,
+                    believe_window: true,
                 };
                 self.append(ticket, decided, ids);
             }
@@ -320,7 +321,7 @@ impl<T: Send + 'static> Foreground<T> {
         Ok((batch, project))
     }
 
-    fn append(&self, ticket: T, decided: Decided, ids: &mut Ids) {
+    pub(crate) fn append(&self, ticket: T, decided: Decided, ids: &mut Ids) {
         let Decided {
             payload,
             request,
@@ -329,6 +330,7 @@ impl<T: Send + 'static> Foreground<T> {
             ack,
             form,
             reservation,
+            believe_window,
         } = decided;
         self.collect_keys(&batch, &mut ids.keys);
         let stored_bytes =
@@ -366,6 +368,17 @@ impl<T: Send + 'static> Foreground<T> {
             }
             sequencer = self.shared.sequencer.lock();
             position = self.log.next_position();
+        }
+        if !believe_window {
+            // Only what was accepted until then had a key.
+            for (event, _) in batch
+                .events
+                .iter_mut()
+                .zip(&ids.keys)
+                .filter(|(_, key)| key.is_some())
+            {
+                event.outcome = Outcome::Accepted;
+            }
         }
         record::encode(&request, &project.name, &batch, &mut context);
         self.shared.metrics.outcomes(&batch);
@@ -447,7 +460,7 @@ fn mix(value: u64) -> u64 {
 }
 
 #[derive(Clone, Copy)]
-enum DecidedForm {
+pub(crate) enum DecidedForm {
     Http,
     Append,
 }
@@ -463,14 +476,16 @@ struct Admitted {
 }
 
 /// A decoded request of an admitted token.
-struct Decided {
-    payload: Payload,
-    request: RequestContext,
-    batch: Batch,
-    project: Project,
-    ack: AckLevel,
-    form: DecidedForm,
-    reservation: Reservation,
+pub(crate) struct Decided {
+    pub(crate) payload: Payload,
+    pub(crate) request: RequestContext,
+    pub(crate) batch: Batch,
+    pub(crate) project: Project,
+    pub(crate) ack: AckLevel,
+    pub(crate) form: DecidedForm,
+    pub(crate) reservation: Reservation,
+    /// Whether ids in the window make duplicates; they are entered in either case.
+    pub(crate) believe_window: bool,
 }
 
 /// The token that a gRPC message names, by its own field or its call's metadata, checked and

@@ -17,6 +17,15 @@ use crate::replay::replay;
 /// Characters of a token that are shown (SEC-2).
 const SHOWN_TOKEN_CHARACTERS: usize = 8;
 
+/// What tells one event from another: with the token, the key of deduplication.
+#[derive(Clone, Debug)]
+pub struct AcceptedEvent {
+    pub index: usize,
+    pub uuid: String,
+    pub event: String,
+    pub distinct_id: String,
+}
+
 /// One record, without anything that was decided about it anew.
 #[derive(Clone, Debug)]
 pub struct InspectedRecord {
@@ -25,6 +34,7 @@ pub struct InspectedRecord {
     pub payload: Payload,
     /// Why the record can't be read as it was taken, in words; its other answers are then empty.
     pub problem: Option<String>,
+    context: Vec<u8>,
     stored: Option<StoredContext>,
     /// What decoding said, where it was asked.
     token: Option<String>,
@@ -43,6 +53,7 @@ impl InspectedRecord {
             position,
             payload,
             problem,
+            context: context.to_vec(),
             stored,
             token: None,
             sent_at_us,
@@ -61,6 +72,37 @@ impl InspectedRecord {
             }
             Err(error) => self.problem = Some(error.to_string()),
         }
+    }
+
+    /// What was decided about the request, in the layout of `record.rs`.
+    pub fn context(&self) -> &[u8] {
+        &self.context
+    }
+
+    /// What no other request of any server has, in hexadecimal; none if the context can't be read.
+    pub fn identity(&self) -> Option<String> {
+        let seed = self.stored.as_ref()?.request.uuid_seed;
+        Some(format!("{:032x}", u128::from_be_bytes(seed)))
+    }
+
+    /// The events that were accepted. Errors: as it can't be read. Cost: as taking the request.
+    pub fn accepted_events(&self) -> Result<Vec<AcceptedEvent>, EngineError> {
+        let replayed = replay(&self.context, &self.payload, &mut Workspace::default());
+        let (_, batch) = replayed.map_err(|error| EngineError::UnreadableRecord {
+            record: format!("the record at position {}", self.position),
+            reason: error.to_string(),
+        })?;
+        let indexed = batch.events.iter().enumerate();
+        Ok(indexed
+            .filter(|(_, event)| event.outcome == Outcome::Accepted)
+            .map(|(index, event)| AcceptedEvent {
+                index,
+                uuid: event.uuid.to_string(),
+                event: String::from_utf8_lossy(batch.text_bytes(event.event)).into_owned(),
+                distinct_id: String::from_utf8_lossy(batch.text_bytes(event.distinct_id))
+                    .into_owned(),
+            })
+            .collect())
     }
 
     /// When the request was complete, microseconds since 1970.

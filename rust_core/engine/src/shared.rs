@@ -129,9 +129,26 @@ struct TableWaiter<T> {
 struct TableWaiters<T> {
     waiters: VecDeque<TableWaiter<T>>,
     reached: Position,
+    /// Newest records in quarantine, oldest first: a commit that covers them does not hold them.
+    set_aside: VecDeque<Position>,
     /// Nothing reaches the table any more: the engine is being closed.
     closed: bool,
 }
+
+impl<T> TableWaiters<T> {
+    /// The answer to a request whose position the tables have passed (ACK-1).
+    fn settled(&self, position: Position, answer: Answer<T>) -> Finished<T> {
+        if self.set_aside.contains(&position) {
+            // True of it too: on disk, not yet in the table.
+            return answer.refused(Refusal::new(Code::TableTimeout, ""));
+        }
+        answer.stored(position)
+    }
+}
+
+/// Records in quarantine that are remembered until requests that wait for them are answered. They
+/// wait for one cut; more such records in one are a disaster that the log tells of.
+const MAX_SET_ASIDE: usize = 1_000;
 
 /// What the engine's threads share.
 pub(crate) struct Shared<T> {
@@ -169,6 +186,7 @@ impl<T: Send + 'static> Shared<T> {
             table_waiters: Mutex::new(TableWaiters {
                 waiters: VecDeque::new(),
                 reached: Position::ZERO,
+                set_aside: VecDeque::new(),
                 closed: false,
             }),
             committed_up_to: AtomicU64::new(0),
@@ -211,11 +229,20 @@ impl<T: Send + 'static> Shared<T> {
                 .is_some_and(|waiter| waiter.position <= position)
             {
                 if let Some(waiter) = table.waiters.pop_front() {
-                    finished.push(waiter.answer.stored(waiter.position));
+                    finished.push(table.settled(waiter.position, waiter.answer));
                 }
             }
         }
         self.completions.push_all(&mut finished);
+    }
+
+    /// Says that the record at `position` went to quarantine, so that it will not be in the table.
+    pub(crate) fn record_set_aside(&self, position: Position) {
+        let mut table = self.table_waiters.lock();
+        if table.set_aside.len() == MAX_SET_ASIDE {
+            table.set_aside.pop_front();
+        }
+        table.set_aside.push_back(position);
     }
 
     /// Answers requests whose wait for the table is over. Their events are on disk and will get
@@ -256,7 +283,7 @@ impl<T: Send + 'static> Shared<T> {
         let mut table = self.table_waiters.lock();
         // The background may have been quicker than this thread: the position was durable before.
         if position <= table.reached {
-            return Some(answer.stored(position));
+            return Some(table.settled(position, answer));
         }
         if table.closed {
             return Some(answer.refused(Refusal::new(Code::TableTimeout, "")));

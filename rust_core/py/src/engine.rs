@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_engine::{Completion, EngineOptions, Submission};
+use penstock_engine::{Completion, EngineOptions, ImportError, ImportedRecord, Submission};
 use penstock_model::{Coding, Endpoint, LaneId, Position, SystemClock};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyList, PyMapping, PyTuple};
 
 use crate::body::{Graveyard, payload};
 use crate::options;
-use crate::outcome::{Refusal, SubmitResult, to_exception};
+use crate::outcome::{CoreError, Refusal, SubmitResult, to_exception};
 use crate::segments::{Cut, table_kind};
 
 /// The service behind the fronts. One per data directory and process; opened after any fork.
@@ -123,6 +123,35 @@ impl Engine {
             client_address: address(client_address),
         };
         self.submit(ticket, submission)
+    }
+
+    #[pyo3(signature = (ticket, context, body, stored, believe_window))]
+    fn import_record(
+        &self,
+        py: Python<'_>,
+        ticket: Py<PyAny>,
+        context: Vec<u8>,
+        body: Bound<'_, PyBytes>,
+        stored: Vec<u32>,
+        believe_window: bool,
+    ) -> PyResult<Option<Refusal>> {
+        let record = ImportedRecord {
+            context,
+            payload: payload(PyBackedBytes::from(body), &self.graveyard),
+            stored,
+            believe_window,
+        };
+        let imported = py.detach(|| self.engine.import(ticket, record));
+        match imported {
+            Ok(()) => Ok(None),
+            Err((_, ImportError::Refused(refusal))) => {
+                self.graveyard.clear();
+                Ok(Some(Refusal::new(refusal)))
+            }
+            Err((_, ImportError::Unreadable { reason })) => {
+                Err(CoreError::new_err(("record_unreadable", reason)))
+            }
+        }
     }
 
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

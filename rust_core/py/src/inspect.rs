@@ -206,6 +206,25 @@ impl LogRecord {
         self.record.payload.len()
     }
 
+    #[getter]
+    fn identity(&self) -> Option<String> {
+        self.record.identity()
+    }
+
+    fn context<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.record.context())
+    }
+
+    fn accepted_events(&self, py: Python<'_>) -> PyResult<Vec<(usize, String, String, String)>> {
+        let events = py
+            .detach(|| self.record.accepted_events())
+            .map_err(|error| to_exception(&error))?;
+        Ok(events
+            .into_iter()
+            .map(|one| (one.index, one.uuid, one.event, one.distinct_id))
+            .collect())
+    }
+
     fn payload<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.record.payload.as_slice())
     }

@@ -8,6 +8,7 @@
 mod body;
 mod engine;
 mod inspect;
+mod locked;
 mod options;
 mod outcome;
 mod segments;
@@ -34,6 +35,8 @@ mod _core {
     use crate::engine::Engine;
     #[pymodule_export]
     use crate::inspect::{LogDamage, LogFile, LogReader, LogRecord, read_quarantined, repair_log};
+    #[pymodule_export]
+    use crate::locked::DirectoryLock;
     #[pymodule_export]
     use crate::outcome::{CoreError, DataDirectoryError, Refusal, SubmitResult};
     #[pymodule_export]
