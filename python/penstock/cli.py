@@ -17,6 +17,7 @@ from penstock.config_loading import check_ready_file, check_static_dir, load_set
 from penstock.errors import ConfigError, DataDirectoryError, PenstockError
 from penstock.logs import configure, logger
 from penstock.tools.commands import add_wal_command, run_wal
+from penstock.tools.table_commands import add_table_command, run_table
 
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
@@ -55,8 +56,8 @@ def _run(options: argparse.Namespace) -> int:
         return _serve(settings, lambda: _settings(options))
     if options.command == "query":
         return _query(settings, options.sql, options.format)
-    if options.command == "wal":
-        return run_wal(options, settings)
+    if options.command in {"wal", "table"}:
+        return (run_wal if options.command == "wal" else run_table)(options, settings)
     return _config(settings, options.action)
 
 
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_setting_flags(query, only=("data_dir", "query_tail_memory_bytes"))
 
     add_wal_command(commands, _add_setting_flags)
+    add_table_command(commands, _add_setting_flags)
 
     config = commands.add_parser("config", help="look at the settings", allow_abbrev=False)
     actions = config.add_subparsers(dest="action", metavar="action", required=True)

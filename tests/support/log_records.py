@@ -34,6 +34,16 @@ class FakeRecord:
     def payload_bytes(self) -> int:
         return len(self.body)
 
+    @property
+    def identity(self) -> str | None:
+        return f"{self.position:032x}"
+
+    def context(self) -> bytes:
+        return record_context(self.project, self.accepted, self.received_at_us)
+
+    def accepted_events(self) -> list[tuple[int, str, str, str]]:
+        return []
+
     def payload(self) -> bytes:
         return self.body
 

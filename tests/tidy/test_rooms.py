@@ -43,7 +43,7 @@ PYTHON_ROOMS = {
     "admin": {"engine", "transport"},
     "client": {"retry_info", "_pb"},
     "engine": {"_core", "config", "outcomes"},
-    "tools": {"_core", "cli_output", "config"},
+    "tools": {"_core", "cli_output", "config", "table"},
     "retry_info": set(),
     "outcomes": set(),
     "config": set(),

@@ -68,7 +68,8 @@ class AdminPages:
     def readyz(self) -> Page:
         """Tell whether a request would be accepted now."""
         if not self._front.draining and self._engine.would_accept():
-            return Page(200, TEXT, b"ready\n")
+            # Held or failing commits refuse nobody, for as long as the log has room.
+            return Page(200, TEXT, "\n".join(("ready", *self._commits(), "")).encode())
         state, reason = self._engine.core.state()
         why = "draining" if self._front.draining else reason or state
         return Page(503, TEXT, f"not ready: {why}\n".encode())
@@ -104,7 +105,10 @@ class AdminPages:
 
     def _conditions(self) -> list[str]:
         state, reason = self._engine.core.state()
-        conditions = [f"{state}: {reason}" if reason else state]
+        return [f"{state}: {reason}" if reason else state, *self._commits()]
+
+    def _commits(self) -> list[str]:
+        conditions = []
         if self._committer.held is not None:
             conditions.append(f"commits held: {self._committer.held}")
         if self._committer.failing is not None:

@@ -19,6 +19,7 @@ from penstock.table.errors import CutFilesLostError, HoldCommitsError, passes_by
 from penstock.table.log_table import LogTable
 from penstock.table.metrics import CommitterMetrics, TableCounts
 from penstock.table.note import Note, TableNote, decode, encode, newest_lanes
+from penstock.table.ranges import Range, ranges_text, within
 from penstock.table.redaction import describe, place
 from penstock.table.schema import TABLES, TableSchema, core_schema
 
@@ -36,6 +37,18 @@ LAST_RETRY_SECONDS: Final = 15.0
 
 NOT_OPEN: Final = "table_not_open"
 """Code of a hold that ends by itself: a table could not be opened yet."""
+
+ADOPTABLE: Final = frozenset(
+    {
+        "note_unreadable",
+        "table_missing",
+        "table_replaced",
+        "table_went_back",
+        "transaction_missing",
+        "table_damaged",
+    }
+)
+"""Holds in which a person has to say what is true (`adoption.py`); others end with a restart."""
 
 
 class CutLike(Protocol):
@@ -100,6 +113,8 @@ class Committer:
         # Tables that could not be opened yet, by what kept them from it, as far as it may pass.
         self._unopened: dict[str, BaseException] = {}
         self._lanes: list[str] = []
+        # (lane, first, last) in the log at the start.
+        self._spans: list[tuple[str, int, int]] = []
         # What the core starts with: it never builds rows again that this says are committed.
         self._told: dict[str, dict[str, int]] = {}
         self._note = Note()
@@ -131,7 +146,7 @@ class Committer:
         Returns:
             Table to lane to the position that is committed, and synced.
         """
-        spans = self._core.lanes()
+        spans = self._spans = self._core.lanes()
         self._lanes = [lane for lane, _, _ in spans]
         try:
             self._note = decode(self._core.table_note())
@@ -146,7 +161,7 @@ class Committer:
             try:
                 self._told[name] = self._open_table(name)
             except HoldCommitsError as error:
-                self._hold(error.code, str(error))
+                self._hold(error.code, str(error), name, error.missing)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001 - panics of the library are not Exceptions
@@ -305,7 +320,7 @@ class Committer:
 
     def _cannot_open(self, name: str, error: BaseException) -> None:
         if not passes_by_itself(error):
-            self._hold("table_unreadable", f"{name}: {describe(error)}")
+            self._hold("table_unreadable", f"{name}: {describe(error)}", name)
             return
         self._unopened[name] = error
         self._metrics.held = True
@@ -345,10 +360,22 @@ class Committer:
                 self._metrics.orphans_removed += swept.files
                 _log.info("orphans_removed", table=name, files=swept.files, bytes=swept.size_bytes)
 
-    def _hold(self, code: str, message: str) -> None:
+    def _hold(
+        self, code: str, message: str, table: str | None = None, missing: Sequence[Range] = ()
+    ) -> None:
         """Stop committing and releasing; acknowledging goes on."""
         if self._held is None:
             self._held = code
         self._metrics.held = True
+        if table is not None:
+            counts = self._metrics.tables[table]
+            counts.held = code
+            counts.missing_positions = sum(one.positions for one in missing)
         self._core.hold_commits(f"{code}: {message}")
-        _log.error("commits_held", code=code, reason=message)
+        details: dict[str, object] = {}
+        if missing:
+            details["missing"] = ranges_text(missing)
+            details["still_in_log"] = ranges_text(within(missing, self._spans)) or "nothing"
+        if code in ADOPTABLE:
+            details["advice"] = "look with penstock table info, decide with penstock table adopt"
+        _log.error("commits_held", code=code, reason=message, **details)

@@ -1,6 +1,14 @@
 """Why a commit did not happen."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from penstock.table.ranges import Range
 
 
 class CommitFailedError(PenstockError):
@@ -23,7 +31,14 @@ class HoldCommitsError(PenstockError):
     """The table is not as we left it: committing or releasing more could lose or double rows.
 
     Events go on being acknowledged; they wait in the log until a person has decided.
+
+    Attributes:
+        missing: What was committed and is no longer there, as far as that is known.
     """
+
+    def __init__(self, code: str, message: str, missing: Iterable[Range] = ()) -> None:
+        super().__init__(code, message)
+        self.missing = tuple(missing)
 
 
 def passes_by_itself(error: BaseException) -> bool:

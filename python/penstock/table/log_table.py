@@ -31,13 +31,19 @@ from penstock.logs import logger
 from penstock.table.checks import SegmentFileLike, check_files
 from penstock.table.crash_points import crash_point
 from penstock.table.durable import sync_directories_up_to, sync_file
-from penstock.table.errors import CommitFailedError, HoldCommitsError, passes_by_itself
+from penstock.table.errors import (
+    CommitFailedError,
+    CutFilesLostError,
+    HoldCommitsError,
+    passes_by_itself,
+)
 from penstock.table.log_files import (
     LAST_CHECKPOINT,
     TRANSACTIONS_KEY,
     EntryIdentity,
     LogFiles,
 )
+from penstock.table.ranges import missing_ranges, ranges_text
 from penstock.table.redaction import describe
 from penstock.table.schema import TableSchema, column_types
 
@@ -124,7 +130,11 @@ class LogTable:
         self._synced_version = -1
         self._made = True
         if not self._is_there() and note is not None:
-            raise HoldCommitsError("table_missing", f"{self.name}: the table is gone")
+            raise HoldCommitsError(
+                "table_missing",
+                f"{self.name}: the table is gone",
+                missing_ranges(note.txns, {}),
+            )
         if not self._is_there() and not self._schema.made_at_start:
             self._made = False
             return {}
@@ -198,7 +208,8 @@ class LogTable:
         Raises:
             CutFilesLostError: A file is gone: this cut can never be committed.
             CommitFailedError: It did not land, or that is not known; call again with the same.
-            HoldCommitsError: The table is not as we left it, or has rows of these files already.
+            HoldCommitsError: The table is not as we left it, has rows of these files already, or
+                names a file that was taken away meanwhile.
         """
         if not self._made and not files:
             return False
@@ -231,6 +242,7 @@ class LogTable:
             raise _failed(self.name) from error
         actions = [_action(file, time) for file, time in zip(files, times, strict=True)]
         self._write(table, actions, wanted)
+        self._check_still_there(files)
         return True
 
     def checkpoint_if_due(self) -> bool:
@@ -310,6 +322,23 @@ class LogTable:
             _log.warning("commit_had_landed", table=self.name, version=self.version)
         else:
             self._expected.update(wanted)
+
+    def _check_still_there(self, files: Sequence[SegmentFileLike]) -> None:
+        """Notice files that somebody took away between our check and our commit.
+
+        The log has their rows still; once it is told of the commit it has them no more.
+        """
+        try:
+            check_files(self._directory, self._schema, files)
+        except CutFilesLostError as error:
+            first = min(file.first_position for file in files)
+            last = max(file.last_position for file in files)
+            raise HoldCommitsError(
+                "committed_file_lost",
+                f"{self.name}: {error}, and it is committed: somebody removes files that are not "
+                f"an hour old. Rows of positions {first} to {last} are in the log until the next "
+                "start: take them out of it before with penstock wal replay",
+            ) from error
 
     def _settle(self, table: DeltaTable, txns: Mapping[str, int]) -> None:
         """After a doubt: find by the transactions whether the commit in doubt landed."""
@@ -514,22 +543,12 @@ class LogTable:
             _log.warning("torn_entry_moved_aside", table=self.name, version=version, folder=aside)
 
     def _compare(self, table: DeltaTable, note: TableNote, txns: Mapping[str, int]) -> None:
-        if note.id != self._table_id:
-            raise HoldCommitsError("table_replaced", f"{self.name}: another table is in its place")
-        if table.version() < note.version:
-            raise HoldCommitsError(
-                "table_went_back",
-                f"{self.name}: at version {table.version()}, was at {note.version}",
-            )
-        for lane, position in note.txns.items():
-            seen = txns.get(lane)
-            if seen is None or seen < position:
-                first = 1 if seen is None else seen + 1
-                raise HoldCommitsError(
-                    "transaction_missing",
-                    f"{self.name}: positions {first} to {position} of lane {lane} "
-                    "were committed and are no longer there",
-                )
+        difference = differs_from_note(
+            note, table_id=self._table_id, version=table.version(), txns=txns
+        )
+        if difference is not None:
+            code, what = difference
+            raise HoldCommitsError(code, f"{self.name}: {what}", missing_ranges(note.txns, txns))
 
     def _check_schema(self, table: DeltaTable) -> None:
         have = column_types(table.schema().to_json())
@@ -550,6 +569,30 @@ class LogTable:
             raise CommitFailedError(
                 "checkpoint_differs", f"{self.name}: checkpoint reads otherwise"
             )
+
+
+def differs_from_note(
+    note: TableNote, *, table_id: str, version: int, txns: Mapping[str, int]
+) -> tuple[str, str] | None:
+    """Tell whether a table went back or is another one: (code, sentence); None: it is as it was.
+
+    Args:
+        note: What it had passed when log files were last let go.
+        table_id: Its id now.
+        version: Its version now.
+        txns: Its transactions now, of all lanes that the note names.
+    """
+    if note.id != table_id:
+        return "table_replaced", "another table is in its place"
+    if version < note.version:
+        return "table_went_back", f"at version {version}, was at {note.version}"
+    missing = missing_ranges(note.txns, txns)
+    if missing:
+        return (
+            "transaction_missing",
+            f"{ranges_text(missing)} were committed and are no longer there",
+        )
+    return None
 
 
 def _action(file: SegmentFileLike, modified_ms: int) -> AddAction:

@@ -15,6 +15,9 @@ class TableCounts:
     bytes: int = 0
     checkpoints: int = 0
     version: int = 0
+    # Why commits are held on its account; None: they are not.
+    held: str | None = None
+    missing_positions: int = 0
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class CommitterMetrics:
             ("bytes", "counter", "Bytes of files committed."),
             ("checkpoints", "counter", "Checkpoints made and read back."),
             ("version", "gauge", "Newest synced version."),
+            ("missing_positions", "gauge", "Committed once, not in it any more; commits held."),
         ):
             name = f"penstock_table_{noun}{'_total' if kind == 'counter' else ''}"
             lines += [f"# HELP {name} {description}", f"# TYPE {name} {kind}"]
@@ -46,6 +50,13 @@ class CommitterMetrics:
                 f'{name}{{table="{table}"}} {getattr(counts, noun)}'
                 for table, counts in sorted(self.tables.items())
             ]
+        name = "penstock_table_held"
+        lines += [f"# HELP {name} 1: why commits are held.", f"# TYPE {name} gauge"]
+        lines += [
+            f'{name}{{table="{table}",reason="{counts.held}"}} 1'
+            for table, counts in sorted(self.tables.items())
+            if counts.held is not None
+        ]
         for name, kind, description, value in (
             ("commit_failures_total", "counter", "Cuts to be tried again.", self.failures),
             (

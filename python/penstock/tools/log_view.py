@@ -111,6 +111,16 @@ class RecordLike(Protocol):
     def payload_bytes(self) -> int:
         """As received."""
 
+    @property
+    def identity(self) -> str | None:
+        """What no other request has; None if it can't be read."""
+
+    def context(self) -> bytes:
+        """Give what was decided about the request."""
+
+    def accepted_events(self) -> list[tuple[int, str, str, str]]:
+        """Give (index, uuid, event, distinct_id) of each event that was accepted."""
+
     def payload(self) -> bytes:
         """Give the body as received."""
 
@@ -159,6 +169,25 @@ def read_records(
             for damage in reader.take_damage():
                 on_damage(damage)
             yield from records
+
+
+def log_spans(data_dir: Path) -> list[tuple[str, int, int]]:
+    """List the lanes of a log: (lane, first, last position), oldest first. Cost: reads all of it.
+
+    Raises:
+        DataDirectoryError: There is none, or one of a newer format.
+        PenstockError: The log can't be read.
+    """
+    from penstock import _core  # noqa: PLC0415 - as above
+
+    spans: dict[str, tuple[int, int]] = {}
+    with core_errors():
+        reader = _core.LogReader(str(data_dir), FIRST_POSITION, LAST_POSITION)
+        while (file := reader.next_file()) is not None:
+            if file.lane is not None and file.records:
+                first, _ = spans.get(file.lane, (file.first_position, 0))
+                spans[file.lane] = (first, file.last_position)
+    return [(lane, first, last) for lane, (first, last) in spans.items()]
 
 
 def damage_text(damage: DamageLike) -> str:
