@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from penstock.tools.log_view import FIRST_POSITION, LAST_POSITION
@@ -47,7 +48,9 @@ def add_wal_command(commands: Any, add_setting_flags: AddSettingFlags) -> None: 
     add_setting_flags(cat, ("data_dir",))
 
     replay = actions.add_parser(
-        "replay", help="send the records again, to a running service", allow_abbrev=False
+        "replay",
+        help="send the records to a running service, or take them into a data directory",
+        allow_abbrev=False,
     )
     _add_into(replay)
     _add_range(replay)
@@ -61,7 +64,7 @@ def add_wal_command(commands: Any, add_setting_flags: AddSettingFlags) -> None: 
     listing.add_argument("--json", action="store_true", help="a JSON array")
     add_setting_flags(listing, ("data_dir",))
     retry = steps.add_parser(
-        "retry", help="send them to a running service; move what it stored", allow_abbrev=False
+        "retry", help="send them again, or take them in; move what was stored", allow_abbrev=False
     )
     _add_into(retry)
     add_setting_flags(retry, ("data_dir",))
@@ -74,7 +77,10 @@ def _add_range(parser: argparse.ArgumentParser) -> None:
 
 def _add_into(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--into", metavar="URL", required=True, help="the service, as http://127.0.0.1:8000"
+        "--into",
+        metavar="URL|PATH",
+        required=True,
+        help="a service, as http://127.0.0.1:8000, or a data directory whose server is stopped",
     )
 
 
@@ -103,20 +109,37 @@ def run_wal(options: argparse.Namespace, settings: Settings) -> int:
             cat(data_dir, output, errors, first=first, last=last, as_json=options.json)
         return EXIT_OK
     if options.action == "replay":
-        from penstock.tools.wal_replay import replay  # noqa: PLC0415 - as above
-
-        first, last = options.first, options.last
-        all_sent = replay(data_dir, options.into, output, errors, first=first, last=last)
-        return EXIT_OK if all_sent else EXIT_FOUND
+        return EXIT_OK if _replay(options, settings) else EXIT_FOUND
     return _run_quarantine(options, settings)
 
 
+def _replay(options: argparse.Namespace, settings: Settings) -> bool:
+    from penstock.tools.importing import is_url  # noqa: PLC0415 - as above
+    from penstock.tools.wal_replay import import_log, replay  # noqa: PLC0415 - as above
+
+    data_dir, into = settings.data_dir, options.into
+    output, errors = sys.stdout, sys.stderr
+    first, last = options.first, options.last
+    if is_url(into):
+        return replay(data_dir, into, output, errors, first=first, last=last)
+    return import_log(data_dir, Path(into), settings, output, errors, first=first, last=last)
+
+
 def _run_quarantine(options: argparse.Namespace, settings: Settings) -> int:
-    from penstock.tools.wal_quarantine import list_quarantine, retry  # noqa: PLC0415 - as above
+    from penstock.tools.importing import is_url  # noqa: PLC0415 - as above
+    from penstock.tools.wal_quarantine import (  # noqa: PLC0415 - as above
+        list_quarantine,
+        retry,
+        retry_offline,
+    )
 
     output, errors = sys.stdout, sys.stderr
     if options.step == "list":
         list_quarantine(settings.data_dir, output, errors, as_json=options.json)
         return EXIT_OK
-    none_kept = retry(settings.data_dir, options.into, output, errors)
+    into = options.into
+    if is_url(into):
+        none_kept = retry(settings.data_dir, into, output, errors)
+    else:
+        none_kept = retry_offline(settings.data_dir, Path(into), settings, output, errors)
     return EXIT_OK if none_kept else EXIT_FOUND

@@ -8,18 +8,25 @@ if the service turns out to be that server, its log is asked what it made of the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from penstock.cli_output import write_rows
 from penstock.errors import DataDirectoryError, PenstockError
+from penstock.tools.importing import ImportTarget
 from penstock.tools.log_view import RecordLike, core_errors, count_text, time_text
 from penstock.tools.sending import Sender, SendError
 from penstock.tools.witness import LogWitness, Witness
 
+if TYPE_CHECKING:
+    from penstock.config import Settings
+
 DONE: Final = "done"
+
+# Ids in one query. A record has up to 50,000 events.
+MAX_ASKED_IDS: Final = 5_000
 
 COLUMNS: Final = (
     "position",
@@ -154,6 +161,75 @@ def retry(
     output.write(f"{count_text(done, 'record')} brought back, {kept} kept\n")
     output.flush()
     return kept == 0
+
+
+def retry_offline(
+    data_dir: Path, target: Path, settings: Settings, output: TextIO, errors: TextIO
+) -> bool:
+    """Take what is in quarantine into a data directory whose server is stopped; likewise `done`.
+
+    Ids in the window don't count: they are the record's own if the directory is. Tables and log are
+    asked which of its events are stored; the others are. So it may be done again at any time.
+
+    Returns:
+        Whether nothing was kept.
+
+    Raises:
+        DataDirectoryError: There is none, or its server runs.
+        PenstockError: The directory takes nothing more; what was stored before is moved already.
+    """
+    items = list(read_quarantine(data_dir, errors))
+    done = kept = 0
+    with ImportTarget(target, settings) as opened:
+        opened.know_whole_log()
+        for item in items:
+            record = item.record
+            try:
+                told = _take(opened, record)
+            except PenstockError as error:
+                if error.code != "record_unreadable":
+                    raise
+                errors.write(f"kept: position {record.position}: {error}\n")
+                kept += 1
+                continue
+            moved = move_to_done(item.path)
+            output.write(f"{told}: position {record.position}; now {moved}\n")
+            done += 1
+        opened.finish()
+    again = {item.path for item in read_quarantine(target, errors)} - {item.path for item in items}
+    for path in sorted(again):
+        errors.write(f"set aside again: {path}\n")
+    output.write(f"{count_text(done, 'record')} brought back, {kept + len(again)} kept\n")
+    output.flush()
+    return kept == 0 and not again
+
+
+def _take(target: ImportTarget, record: RecordLike) -> str:
+    with core_errors():
+        events = record.accepted_events()
+    if target.has(record):
+        return "in the log already"
+    stored = stored_events(target.data_dir, events)
+    if events and len(stored) == len(events):
+        return "stored already"
+    answer = target.take_one(record, stored, believe_window=False)
+    return f"stored {count_text(answer.accepted, 'event')}"
+
+
+def stored_events(data_dir: Path, events: Sequence[tuple[int, str, str, str]]) -> list[int]:
+    """Tell which of (index, uuid, event, distinct_id) are in the table or in the log.
+
+    Cost: a query for each `MAX_ASKED_IDS` of them.
+    """
+    from penstock.table.query import run_query  # noqa: PLC0415 - slow to import
+
+    found: set[tuple[object, ...]] = set()
+    for start in range(0, len(events), MAX_ASKED_IDS):
+        # Ids are written by the core: 36 characters that SQL takes as they are.
+        ids = ", ".join(f"'{one[1]}'" for one in events[start : start + MAX_ASKED_IDS])
+        sql = f"SELECT uuid, event, distinct_id FROM events WHERE uuid IN ({ids})"  # noqa: S608 - as above
+        found.update(run_query(data_dir, sql).rows)
+    return [index for index, *key in events if tuple(key) in found]
 
 
 def _known_still(record: RecordLike, accepted: int | None) -> str | None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from penstock.errors import PenstockError
+from penstock.tools.importing import ImportTarget
 from penstock.tools.log_view import RecordLike, count_text, read_records, warner
 from penstock.tools.sending import Sender, SendError
+
+if TYPE_CHECKING:
+    from penstock.config import Settings
 
 
 def replay(
@@ -35,6 +39,43 @@ def replay(
         return send_records(records, sender, output, errors)
     finally:
         sender.close()
+
+
+def import_log(
+    data_dir: Path,
+    target: Path,
+    settings: Settings,
+    output: TextIO,
+    errors: TextIO,
+    *,
+    first: int,
+    last: int,
+) -> bool:
+    """Take the records from `first` to `last` into another data directory, whose server is stopped.
+
+    Done again, it goes on where it stopped: each record is taken in once (`importing.py`).
+
+    Returns:
+        Whether all are there; those that can't be read are told to `errors` and passed over.
+
+    Raises:
+        DataDirectoryError: One of them is none, or the server of the other runs.
+        PenstockError: The log can't be read, or the other directory takes nothing more.
+    """
+    if target.exists() and target.samefile(data_dir):
+        raise PenstockError("same_directory", f"{target} is the directory that is read from")
+    with ImportTarget(target, settings) as opened:
+        result = opened.take(read_records(data_dir, first, last, warner(errors)))
+    for position, problem in result.unreadable:
+        errors.write(f"warning: position {position}: {problem}; not taken in\n")
+    output.write(
+        f"took in {count_text(result.records, 'record')} with {count_text(result.events, 'event')}"
+        f" and {count_text(result.duplicates, 'duplicate')}; {_last_text(result.last_position)}\n"
+    )
+    if result.known:
+        output.write(f"{count_text(result.known, 'record')} taken in before\n")
+    output.flush()
+    return not result.unreadable
 
 
 def send_records(
