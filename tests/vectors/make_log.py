@@ -1,0 +1,123 @@
+"""Makes `log/<format>`: a log as a server of today leaves it, with what is to be read out of it.
+
+    python tests/vectors/make_log.py tests/vectors/log/format-1
+
+Run once for each format that was ever released; what it made is never made again, since all later
+releases have to read it as it is.
+"""
+
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import grpc
+import pyarrow as pa
+
+from penstock._pb.penstock.v1 import ingest_pb2 as pb
+from penstock.transport.grpc import METHOD
+from support.server import RunningServer, clean_environment, start_server
+
+SETTINGS: dict[str, Any] = {
+    "flush_interval_seconds": 3600,
+    "disk_reserve_bytes": 0,
+    "wal_file_bytes": 64 * 1024,
+    "projects": json.dumps(
+        {"website": {"tokens": ["phc_web"]}, "shop/1": {"tokens": ["phc_shop"]}}
+    ),
+}
+
+
+def event(name: str, **more: object) -> dict[str, object]:
+    return {"event": name, "distinct_id": "ada", "properties": {"n": 1, "text": "é\n"}} | more
+
+
+def fill(server: RunningServer) -> None:
+    known = str(uuid.UUID(int=7))
+    batch = {
+        "api_key": "phc_web",
+        "batch": [
+            event("given id", uuid=known, timestamp="2026-01-02T03:04:05.678Z"),
+            event("made id"),
+            {"event": "no distinct_id"},
+        ],
+        "sent_at": "2026-01-02T03:04:06Z",
+    }
+    assert server.post_json("/batch", batch).status == 200
+    body = json.dumps({"api_key": "phc_shop", "batch": [event("gzip"), event("")]}).encode()
+    assert server.request("POST", "/e", body=gzip.compress(body)).status == 200
+    body = json.dumps(event("zstd", token="phc_shop")).encode()
+    assert (
+        server.request("POST", "/i/v0/e", body=pa.compress(body, codec="zstd", asbytes=True)).status
+        == 200
+    )
+    # A duplicate of the first, and a record of nothing but refusals.
+    assert server.post_json("/batch", batch | {"batch": batch["batch"][:1]}).status == 200
+    assert (
+        server.post_json("/batch", {"api_key": "phc_web", "batch": [{"event": "bad"}]}).status
+        == 400
+    )
+    append(server, event("by gRPC", uuid=str(uuid.UUID(int=8))))
+    padding = "x" * 40_000
+    for number in range(3):
+        # Over the end of a file of the log.
+        large = event(f"large {number}", properties={"padding": padding})
+        assert server.post_json("/capture", large | {"api_key": "phc_web"}).status == 200
+
+
+def append(server: RunningServer, value: dict[str, object]) -> None:
+    with grpc.insecure_channel(server.grpc_target) as channel:
+        request = pb.AppendRequest(
+            token="phc_web", body=json.dumps([value]).encode(), sent_at_unix_ms=1_767_323_045_000
+        )
+        answer = channel.unary_unary(METHOD)(request.SerializeToString(), timeout=30)
+    # Known to the second opening.
+    response = pb.AppendResponse.FromString(answer)
+    assert response.accepted + response.duplicates == 1
+
+
+def main() -> None:
+    target = Path(sys.argv[1])
+    target.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = Path(folder) / "data"
+        # Two lanes: one for each opening.
+        for _ in range(2):
+            server = start_server(data_dir, Path(folder), **SETTINGS)
+            fill(server)
+            server.kill()
+        (target / "format.json").write_bytes((data_dir / "format.json").read_bytes())
+        for path in sorted((data_dir / "wal").glob("*.wal")):
+            # Preallocated: the zeros behind its end are nothing when packed.
+            (target / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+        shown = command("wal", "cat", "--json", "--data-dir", data_dir)
+        keep(target / "records.ndjson.gz", shown)
+        for table in ("events", "rejected"):
+            sql = f"SELECT * FROM {table} ORDER BY log_position, batch_index"
+            rows = command("query", sql, "--format", "ndjson", "--data-dir", data_dir)
+            keep(target / f"{table}.ndjson.gz", rows)
+
+
+def keep(path: Path, text: str) -> None:
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def command(*arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", *map(str, arguments)],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
