@@ -85,7 +85,9 @@ class ImportTarget:
             )
         self.data_dir = data_dir
         self._marks = Marks()
-        self._known: set[str] = set()
+        # Identity of each record of the log that was looked at, with its places.
+        self._known: dict[str, list[tuple[str, int]]] = {}
+        self._done: set[str] = set()
         with core_errors():
             self._core = _core.Engine(
                 engine_options(msgspec.structs.replace(settings, data_dir=data_dir))
@@ -95,7 +97,8 @@ class ImportTarget:
             committed = self._committer.open()
             self._check_not_held()
             self._marks = self._read_marks()
-            self._known = set(self._marks.done) | self._identities(self._marks.end + 1)
+            self._done = set(self._marks.done)
+            self._look_from(self._marks.end + 1)
             self._core.start(committed)
             self._committer.start()
         except BaseException:
@@ -141,12 +144,18 @@ class ImportTarget:
         return answer
 
     def has(self, record: RecordLike) -> bool:
-        """Tell whether the log has a record of the same identity."""
-        return record.identity is not None and record.identity in self._known
+        """Tell whether the log, as far as it was looked at, has the record at another place."""
+        identity = record.identity
+        if identity is None:
+            return False
+        places = self._known.get(identity, [])
+        return identity in self._done or any(
+            place != (record.lane, record.position) for place in places
+        )
 
-    def know_whole_log(self) -> None:
-        """Have `has` look at all of the log. Cost: reads it, undecoded."""
-        self._known |= self._identities(1)
+    def look_at_whole_log(self) -> None:
+        """Have `has` know all of the log. Cost: reads it, undecoded."""
+        self._look_from(1)
 
     def _take_batch(self, batch: Sequence[RecordLike], result: Imported) -> None:
         wanted: list[RecordLike] = []
@@ -264,15 +273,16 @@ class ImportTarget:
             write_marks(self.data_dir, marks)
         return marks
 
-    def _identities(self, first: int) -> set[str]:
+    def _look_from(self, first: int) -> None:
         from penstock import _core  # noqa: PLC0415 - as above
 
-        found: set[str] = set()
+        self._known.clear()
         with core_errors():
             reader = _core.LogReader(str(self.data_dir), first, LAST_POSITION)
             while (records := reader.next_records(decode=False)) is not None:
-                found.update(one.identity for one in records if one.identity is not None)
-        return found
+                for one in records:
+                    if one.identity is not None:
+                        self._known.setdefault(one.identity, []).append((one.lane, one.position))
 
 
 def _batches(records: Iterable[RecordLike]) -> Iterator[list[RecordLike]]:

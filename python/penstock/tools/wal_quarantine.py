@@ -181,7 +181,7 @@ def retry_offline(
     items = list(read_quarantine(data_dir, errors))
     done = kept = 0
     with ImportTarget(target, settings) as opened:
-        opened.know_whole_log()
+        opened.look_at_whole_log()
         for item in items:
             record = item.record
             try:
