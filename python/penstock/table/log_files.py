@@ -12,6 +12,7 @@ commits say in their information how many transactions follow (`TRANSACTIONS_KEY
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
@@ -166,7 +167,9 @@ class LogFiles:
     def _matches(self, pattern: re.Pattern[str]) -> list[re.Match[str]]:
         if not self.directory.is_dir():
             return []
-        found = (pattern.match(path.name) for path in self.directory.iterdir())
+        with os.scandir(self.directory) as entries:
+            # What is no file is nothing of ours, whatever it is called.
+            found = [pattern.match(entry.name) for entry in entries if entry.is_file()]
         return [match for match in found if match]
 
     def _move_aside(self, paths: list[Path]) -> Path:
