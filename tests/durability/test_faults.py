@@ -4,13 +4,7 @@ Each must be told to clients and to health checks, lose nothing that was acknowl
 once the disk is well again, without a restart.
 """
 
-import contextlib
-import os
 import random
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,6 +12,8 @@ import pytest
 from conftest import StartServer
 from durability.checks import check_stored_once
 from durability.load import Clients
+from durability.small_disk import SmallDisk
+from durability.waiting import until
 from penstock import _core
 from support.http import Response
 from support.server import RunningServer
@@ -26,71 +22,7 @@ EVENT = {"api_key": "phc_faults", "event": "sent", "distinct_id": "ada"}
 BIG_EVENT = EVENT | {"properties": {"padding": "x" * 100_000}}
 
 SETTINGS = {"flush_interval_seconds": 0.2, "wal_file_bytes": 256 * 1024}
-DISK_BYTES = 64 << 20
 RESERVE_BYTES = 8 << 20
-
-# One request each: until the preallocated files of the log are used up.
-MAX_TRIES = 2_000
-WAIT_SECONDS = 0.02
-
-
-@dataclass(frozen=True)
-class SmallDisk:
-    """A file system in memory that only programs started by `launcher` see."""
-
-    path: Path
-    launcher: tuple[str, ...]
-    seen_from_outside: Path
-
-    def fill(self) -> None:
-        """Leave no room at all."""
-        with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-
-    def free(self) -> None:
-        """Give the room back."""
-        self._ballast.unlink()
-
-    @property
-    def _ballast(self) -> Path:
-        return self.seen_from_outside / "ballast"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    """Mount one in a namespace of its own, which is gone with the test whatever happens."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system takes root")
-    path = tmp_path / "disk"
-    path.mkdir()
-    script = f'mount -t tmpfs -o size={DISK_BYTES} none "$0" && echo mounted && exec cat'
-    with subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", script, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert holder.stderr is not None
-        if holder.stdout.readline() != b"mounted\n":
-            reason = holder.stderr.read().decode(errors="replace").strip()
-            pytest.skip(f"a small file system can't be mounted here: {reason}")
-        launcher = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt")
-        yield SmallDisk(path, launcher, Path(f"/proc/{holder.pid}/root{path}"))
-        # The end of its input is the end of the namespace.
-        holder.stdin.close()
-
-
-def until(done: Callable[[], bool], what: str, server: RunningServer) -> None:
-    """Wait for something that the server does by itself."""
-    pause = threading.Event()
-    for _ in range(MAX_TRIES):
-        if done():
-            return
-        pause.wait(WAIT_SECONDS)
-    raise AssertionError(f"{what}\n{server.log()}")
 
 
 def check_refusal(refusal: Response) -> None:
