@@ -75,6 +75,8 @@ pub struct Dedup {
     pub(crate) ids_dropped_early: u64,
     pub(crate) ids_dropped_unspilled: u64,
     pub(crate) damaged_runs: u64,
+    /// Id logs with bytes behind their last whole batch, and where that ends.
+    pub(crate) torn_logs: Vec<(PathBuf, u64)>,
 }
 
 impl Dedup {
@@ -91,7 +93,7 @@ impl Dedup {
                 min_bytes: MIN_MEMORY_BYTES,
             });
         }
-        // An entry of the table is 32 bits.
+        // Buckets are numbered with 32 bits.
         let capacity = Generation::capacity_for(options.memory_bytes / 2 / MEMORY_SLOTS);
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX / 2) as usize;
         Ok(Self {
@@ -120,12 +122,19 @@ impl Dedup {
             ids_dropped_early: 0,
             ids_dropped_unspilled: 0,
             damaged_runs: 0,
+            torn_logs: Vec::new(),
         })
     }
 
     /// Makes keys outside of the lock.
     pub fn hasher(&self) -> KeyHasher {
         self.hasher.clone()
+    }
+
+    /// Tells this directory's state from any other's: says whose ids something else vouches for.
+    pub fn state_id(&self) -> [u8; 16] {
+        // No event has no token, so this is no event's key.
+        self.hasher.key(b"", &[0; 16], b"", b"state").0
     }
 
     /// Looks ids up on disk without the lock; see [`Self::insert_all`].
@@ -244,6 +253,9 @@ impl Dedup {
         DedupStats {
             ids_in_memory: self.generations.iter().map(|one| one.len() as u64).sum(),
             memory_bytes: self.generation_memory() + self.run_memory() + self.job_memory_bytes,
+            generation_bytes: self.generation_memory(),
+            generation_capacity: self.generations.iter().map(Generation::capacity).sum(),
+            run_bytes: self.run_memory(),
             ids_on_disk: self.runs.iter().map(|run| run.count).sum(),
             disk_bytes: self.disk_bytes(),
             runs: self.runs.len() as u64,

@@ -10,7 +10,6 @@
 //! gets no more batches.
 
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use penstock_disk::{CrashPoint, File, Filesystem};
 
 use crate::error::{DedupError, at};
-use crate::generation::SharedKeys;
+use crate::generation::IdList;
 use crate::names;
 
 const MAGIC: &[u8; 8] = b"PSDIDS01";
@@ -38,11 +37,9 @@ pub(crate) struct IdLogWriter {
 }
 
 /// Ids with the span of their ages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct IdBatch {
-    pub(crate) keys: SharedKeys,
-    /// Those of `keys` that are meant.
-    pub(crate) range: Range<usize>,
+    pub(crate) ids: IdList,
     pub(crate) oldest_ms: u64,
     pub(crate) newest_ms: u64,
 }
@@ -84,15 +81,16 @@ impl IdLogWriter {
     /// Durability: on `Ok`, they survive a power cut. On `Err` the log must take no more.
     pub(crate) fn append_synced(&self, batch: &IdBatch) -> Result<(), DedupError> {
         let mut offset = self.offset.load(Ordering::Relaxed);
-        for keys in batch.keys[batch.range.clone()].chunks(MAX_BATCH_IDS) {
-            let mut bytes = Vec::with_capacity(BATCH_HEADER_BYTES + keys.len() * 16);
+        for start in (0..batch.ids.len()).step_by(MAX_BATCH_IDS) {
+            let ids = start..batch.ids.len().min(start + MAX_BATCH_IDS);
+            let mut bytes = Vec::with_capacity(BATCH_HEADER_BYTES + ids.len() * 16);
             bytes.extend_from_slice(&[0; 4]);
-            let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+            let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&count.to_le_bytes());
             bytes.extend_from_slice(&batch.oldest_ms.to_le_bytes());
             bytes.extend_from_slice(&batch.newest_ms.to_le_bytes());
-            for key in keys {
-                bytes.extend_from_slice(&key.to_be_bytes());
+            for index in ids {
+                bytes.extend_from_slice(&batch.ids.get(index).to_be_bytes());
             }
             let crc = batch_crc(self.number, offset, &bytes[4..]);
             bytes[..4].copy_from_slice(&crc.to_le_bytes());

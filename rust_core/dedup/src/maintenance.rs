@@ -10,7 +10,7 @@ use penstock_model::Position;
 
 use crate::dedup::{Dedup, Garbage, MEMORY_SLOTS};
 use crate::error::{DedupError, at};
-use crate::generation::{Generation, SharedKeys};
+use crate::generation::{Generation, SharedIds};
 use crate::names;
 use crate::options::{MAX_GENERATIONS, MAX_RUNS, MERGE_FAN_IN};
 use crate::run::Run;
@@ -19,7 +19,7 @@ use crate::run_writer::{RunSpan, merge, spill};
 #[derive(Debug)]
 enum Work {
     Nothing,
-    Spill { span: RunSpan, keys: SharedKeys },
+    Spill { span: RunSpan, keys: SharedIds },
     Merge { span: RunSpan, runs: Vec<Arc<Run>> },
 }
 

@@ -92,6 +92,19 @@ impl Dedup {
         Ok((dedup, report))
     }
 
+    /// Cuts what [`OpenReport::torn_bytes`] counts, once nothing vouches for ids in it any more: else
+    /// every opening would meet it, until its generation becomes a run.
+    ///
+    /// Durability: on `Ok`, the next opening does not find it.
+    pub fn cut_torn_logs(&mut self) -> Result<(), DedupError> {
+        for (path, end) in std::mem::take(&mut self.torn_logs) {
+            let file = self.filesystem.open_read_write(&path).map_err(at(&path))?;
+            file.set_len(end).map_err(at(&path))?;
+            file.sync_all().map_err(at(&path))?;
+        }
+        Ok(())
+    }
+
     fn load_runs(
         &mut self,
         mut run_names: Vec<(u64, u64)>,
@@ -161,6 +174,10 @@ impl Dedup {
                 }
                 let log = id_log::load(&*self.filesystem, &self.directory, number)?;
                 report.torn_bytes += log.cut_bytes;
+                if log.cut_bytes > 0 {
+                    let path = names::id_log(&self.directory, number);
+                    self.torn_logs.push((path, log.bytes - log.cut_bytes));
+                }
                 self.base_ms = self.base_ms.max(log.ids.newest_ms);
                 logs.push((number, log));
             }
@@ -215,7 +232,7 @@ impl Dedup {
                 newest.oldest_ms = log.ids.oldest_ms;
             }
         }
-        newest.persisted = newest.len();
+        newest.set_persisted(newest.len());
         added
     }
 }

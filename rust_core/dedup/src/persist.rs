@@ -100,19 +100,11 @@ impl Dedup {
                 // name is tried again and fails again.
                 generation.next_log = (generation.next_log + 1).min(generation.number);
             }
-            // A frozen generation is shared, so that only the newest costs memory twice.
-            let (keys, range) = if index < newest && durable == generation.len() {
-                (generation.share(), generation.persisted..durable)
-            } else {
-                let copy = generation.keys()[generation.persisted..durable].to_vec();
-                let count = copy.len();
-                (Arc::new(copy), 0..count)
-            };
+            let ids = generation.unpersisted(durable, index == newest);
             parts.push(Part {
                 generation: generation.number,
                 ids: IdBatch {
-                    keys,
-                    range,
+                    ids,
                     oldest_ms: generation.oldest_ms,
                     newest_ms: generation.newest_ms,
                 },
@@ -160,7 +152,7 @@ impl Dedup {
             generation.logs.push((part.log_number, part.log_bytes));
             match part.outcome {
                 Ok(log) => {
-                    generation.persisted = part.persisted;
+                    generation.set_persisted(part.persisted);
                     generation.log = Some(log);
                 }
                 Err(error) => {

@@ -159,11 +159,18 @@ impl Run {
     }
 }
 
+/// Blocks read at once where all of a run is read: a call for each block cost as much as its check.
+const READ_BLOCKS: u64 = 64;
+
 /// Reads the ids of a run in order.
 #[derive(Debug)]
 pub(crate) struct RunCursor {
     file: Arc<dyn File>,
-    block: Box<Block>,
+    /// Blocks from `first_block` on.
+    buffer: Vec<u8>,
+    first_block: u64,
+    /// Where the present block begins in `buffer`, and how many ids it has.
+    block_start: usize,
     count: usize,
     next: usize,
     next_block: u64,
@@ -174,7 +181,9 @@ impl RunCursor {
     pub(crate) fn new(file: Arc<dyn File>, data_blocks: u64) -> Self {
         Self {
             file,
-            block: Box::new([0; BLOCK_BYTES]),
+            buffer: Vec::new(),
+            first_block: 1,
+            block_start: 0,
             count: 0,
             next: 0,
             next_block: 1,
@@ -188,37 +197,68 @@ impl RunCursor {
             if self.next_block > self.data_blocks {
                 return Ok(None);
             }
-            let (block, count) = read_keys(&*self.file, self.next_block)?;
-            *self.block = block;
-            self.count = count;
-            self.next = 0;
-            self.next_block += 1;
+            self.load_block()?;
         }
-        let key = key_at(&self.block, self.next);
+        let block = &self.buffer[self.block_start..self.block_start + BLOCK_BYTES];
+        let key = key_at(block, self.next);
         self.next += 1;
         Ok(Some((self.next == 1, key)))
+    }
+
+    fn load_block(&mut self) -> Result<(), RunFault> {
+        let ahead = self.next_block - self.first_block;
+        let buffered = (self.buffer.len() / BLOCK_BYTES) as u64;
+        if ahead >= buffered {
+            let blocks = READ_BLOCKS.min(self.data_blocks - self.next_block + 1);
+            let bytes = usize::try_from(blocks).unwrap_or(1) * BLOCK_BYTES;
+            self.buffer.resize(bytes, 0);
+            let offset = self.next_block * BLOCK_BYTES as u64;
+            self.file.read_exact_at(&mut self.buffer, offset)?;
+            self.first_block = self.next_block;
+        }
+        let ahead = usize::try_from(self.next_block - self.first_block).unwrap_or(0);
+        self.block_start = ahead * BLOCK_BYTES;
+        let block = &self.buffer[self.block_start..self.block_start + BLOCK_BYTES];
+        self.count = check_keys(block, self.next_block)?;
+        self.next = 0;
+        self.next_block += 1;
+        Ok(())
     }
 }
 
 fn read_checked(file: &dyn File, number: u64) -> Result<Block, RunFault> {
     let mut block = [0; BLOCK_BYTES];
     file.read_exact_at(&mut block, number * BLOCK_BYTES as u64)?;
-    if crc32c::crc32c(&block[..CRC_OFFSET]) != u32_at(&block, CRC_OFFSET) {
-        return Err(RunFault::Damaged);
-    }
+    check(&block)?;
     Ok(block)
 }
 
-fn read_keys(file: &dyn File, number: u64) -> Result<(Block, usize), RunFault> {
-    let block = read_checked(file, number)?;
-    let count = u32_at(&block, 8) as usize;
-    if u64_at(&block, 0) != number || count == 0 || count > KEYS_PER_BLOCK {
+fn check(block: &[u8]) -> Result<(), RunFault> {
+    if crc32c::crc32c(&block[..CRC_OFFSET]) == u32_at(block, CRC_OFFSET) {
+        Ok(())
+    } else {
+        Err(RunFault::Damaged)
+    }
+}
+
+/// Checks a block of ids, and gives their number.
+fn check_keys(block: &[u8], number: u64) -> Result<usize, RunFault> {
+    check(block)?;
+    let count = u32_at(block, 8) as usize;
+    if u64_at(block, 0) != number || count == 0 || count > KEYS_PER_BLOCK {
         return Err(RunFault::Damaged);
     }
+    Ok(count)
+}
+
+fn read_keys(file: &dyn File, number: u64) -> Result<(Block, usize), RunFault> {
+    let mut block = [0; BLOCK_BYTES];
+    file.read_exact_at(&mut block, number * BLOCK_BYTES as u64)?;
+    let count = check_keys(&block, number)?;
     Ok((block, count))
 }
 
-fn key_at(block: &Block, index: usize) -> u128 {
+fn key_at(block: &[u8], index: usize) -> u128 {
     let start = KEYS_OFFSET + index * 16;
     key_of(&block[start..start + 16])
 }

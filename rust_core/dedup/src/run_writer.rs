@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hashbrown::HashTable;
 use penstock_disk::{CrashPoint, File, Filesystem};
 
 use crate::error::{DedupError, at};
@@ -175,9 +176,9 @@ pub(crate) fn spill(
     filesystem: &dyn Filesystem,
     directory: &Path,
     span: RunSpan,
-    keys: &[u128],
+    ids: &HashTable<u128>,
 ) -> Result<Run, DedupError> {
-    let mut sorted = keys.to_vec();
+    let mut sorted: Vec<u128> = ids.iter().copied().collect();
     sorted.sort_unstable();
     sorted.dedup();
     let mut writer = RunWriter::create(filesystem, directory, span, sorted.len() as u64)?;
