@@ -319,6 +319,9 @@ class LogFile:
     def unfinished_bytes(self) -> int:
         """Behind it, of a group that is being written or that a crash cut: never acknowledged."""
     @property
+    def seal(self) -> str:
+        """`none`, `agrees` or `disagrees`: what lets the next start pass the file by."""
+    @property
     def damage(self) -> list[LogDamage]: ...
 
 @final

@@ -55,6 +55,10 @@ class FileLike(Protocol):
         """Behind it; never acknowledged."""
 
     @property
+    def seal(self) -> str:
+        """`none`, `agrees` or `disagrees`."""
+
+    @property
     def damage(self) -> Sequence[DamageLike]:
         """What can't be read."""
 
@@ -151,6 +155,8 @@ def _write_text(
         if file.unfinished_bytes:
             unfinished = count_text(file.unfinished_bytes, "byte")
             output.write(f"  unfinished: {unfinished} at the end, of which nobody was told\n")
+        if file.seal == "disagrees":
+            output.write("  seal: does not agree with the file; the next start reads the file\n")
     output.write(_summary_text(summary) + "\n")
     output.flush()
     for repair in repairs:
@@ -171,6 +177,8 @@ def _file_text(file: FileLike) -> str:
         parts.append(f"positions {file.first_position} to {file.last_position}")
     parts.append(count_text(file.records, "record"))
     parts.append(count_text(file.size_bytes, "byte"))
+    if file.seal == "agrees":
+        parts.append("sealed")
     if file.created_at_us:
         parts.append(f"created {time_text(file.created_at_us)}")
     return "  ".join(parts)
@@ -233,6 +241,7 @@ def _file_json(file: FileLike) -> dict[str, object]:
         "records": file.records,
         "size_bytes": file.size_bytes,
         "unfinished_bytes": file.unfinished_bytes,
+        "seal": file.seal,
         "damage": [
             {
                 "first_byte": damage.first_byte,

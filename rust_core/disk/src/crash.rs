@@ -41,6 +41,10 @@ crash_points! {
     WalFileNamed, "wal_file_named";
     /// The log has gone on to its next file, in which nothing is written yet.
     WalRolled, "wal_rolled";
+    /// The ids of closed log files are synced; the files have no seals yet.
+    WalIdsSynced, "wal_ids_synced";
+    /// A closed log file has its seal, synced; others may be without.
+    WalFileSealed, "wal_file_sealed";
 
     // From the log to a cut.
     /// A Parquet file is written and not synced; others of its cut may be missing.

@@ -6,7 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use penstock_decode::Workspace;
 use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::{LaneId, Payload, Position};
 use penstock_segment::{CutBuilder, RecordMeta, SegmentError};
-use penstock_wal::{LaneSpan, Log, LogItem, LogReader};
+use penstock_wal::{DamagedRange, LaneSpan, Log, LogItem, LogReader};
 
 use crate::cut::{Cut, CutLane, CutSlot};
 use crate::directory::Layout;
@@ -142,6 +142,17 @@ impl<T: Send + 'static> Background<T> {
 
     /// Does the next thing that is due.
     pub(crate) fn turn(&mut self) -> Turn {
+        let turn = self.next_turn();
+        let seen = &self.shared.metrics.segment;
+        let store = |gauge: &AtomicU64, value: usize| gauge.store(value as u64, Ordering::Relaxed);
+        store(&seen.open_partitions, self.builder.open_partitions());
+        store(&seen.buffered_bytes, self.builder.buffered_bytes());
+        seen.closed_early
+            .store(self.builder.closed_early(), Ordering::Relaxed);
+        turn
+    }
+
+    fn next_turn(&mut self) -> Turn {
         let interval_nanos =
             u64::try_from(self.shared.options.flush_interval.as_nanos()).unwrap_or(u64::MAX);
         let wake = self.shared.backlog.look();
@@ -262,6 +273,9 @@ impl<T: Send + 'static> Background<T> {
         let item = reader
             .next_item()
             .map_err(|error| BuildError::Log(error.to_string()))?;
+        for damage in reader.take_damage() {
+            self.keep_damage(&damage)?;
+        }
         match item {
             Some(LogItem::Record(record)) => {
                 self.shared.metrics.records_read_back.add(1);
@@ -269,6 +283,8 @@ impl<T: Send + 'static> Background<T> {
                 let payload = Payload::new(record.payload);
                 match replay(&record.context, &payload, &mut self.workspace) {
                     Ok((stored, batch)) => {
+                        // Of a sealed file: not seen by the recovery.
+                        self.shared.projects.seen(batch.token());
                         let meta = RecordMeta {
                             lane: record.lane,
                             position: record.position,
@@ -313,6 +329,19 @@ impl<T: Send + 'static> Background<T> {
                 Ok(position.previous())
             }
         }
+    }
+
+    /// Keeps bytes aside that can't be read, and says so, before the records that were in them are
+    /// passed. An opening does that for the files that it reads; sealed ones are first read here.
+    fn keep_damage(&self, found: &DamagedRange) -> Result<(), BuildError> {
+        let kept = self
+            .log
+            .keep_damage(found)
+            .map_err(|error| BuildError::Log(error.to_string()))?;
+        if let Some(damage) = kept.filter(|damage| !damage.known) {
+            crate::recovery::report_damage(&self.shared.journal, &damage);
+        }
+        Ok(())
     }
 
     /// Sets a record aside that can't be stored; it covers its position from now on.

@@ -24,6 +24,8 @@ use crate::journal::{LogEvent, LogLevel};
 use crate::metrics::gauge;
 use crate::options::{EngineOptions, ProjectOptions};
 use crate::passed::Passed;
+use crate::recovery::StoredIds;
+use crate::sealing::Sealer;
 use crate::sequencer::Sequencer;
 use crate::shared::{PendingRecord, Shared};
 use crate::supervisor::{DedupTidier, Reserve, StopSignal, Supervisor};
@@ -50,6 +52,7 @@ pub(crate) struct Lives<T: Send + 'static> {
     pub(crate) background: Background<T>,
     pub(crate) supervisor: Supervisor<T>,
     pub(crate) tidier: DedupTidier<T>,
+    pub(crate) sealer: Sealer<T>,
 }
 
 /// [`Log::open`], or its form without threads.
@@ -83,7 +86,7 @@ impl<T: Send + 'static> Engine<T> {
     ) -> Result<Self, EngineError> {
         let layout = Layout::new(&options.data_directory);
         let lock = directory::open(&*filesystem, &layout, clock.unix_micros())?;
-        let dedup = open_dedup(&options, &filesystem, &layout, &*clock)?;
+        let (dedup, ids) = open_dedup(&options, &filesystem, &layout, &*clock)?;
         let lookup = dedup.as_ref().map(|dedup| DedupLookup {
             hasher: dedup.hasher(),
             runs: dedup.runs(),
@@ -126,7 +129,7 @@ impl<T: Send + 'static> Engine<T> {
         .map_err(|error| EngineError::opening(&error))?;
         crate::recovery::report(&shared.journal, &recovery);
         let log = Arc::new(log);
-        let first = crate::recovery::recover(&shared, &log)?;
+        let first = crate::recovery::recover(&shared, &log, &recovery, ids)?;
         CrashPoint::RecoveryIdsEntered.pass();
         shared.set_committed_up_to(first.previous());
         let foreground = Arc::new(Foreground::new(
@@ -214,10 +217,16 @@ impl<T: Send + 'static> Engine<T> {
             shared: Arc::clone(&self.shared),
             stop: Arc::clone(&self.stop),
         };
+        let sealer = Sealer::new(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.log),
+            Arc::clone(&self.stop),
+        );
         Ok(Lives {
             background,
             supervisor,
             tidier,
+            sealer,
         })
     }
 
@@ -226,6 +235,7 @@ impl<T: Send + 'static> Engine<T> {
             mut background,
             mut supervisor,
             tidier,
+            mut sealer,
         } = lives;
         let mut threads = self.threads.lock();
         for index in 0..self.shared.options.decode_threads.max(1) {
@@ -243,6 +253,7 @@ impl<T: Send + 'static> Engine<T> {
             crate::directory::lower_priority();
             tidier.run();
         })?);
+        threads.push(self.spawn("penstock-seal".to_owned(), move || sealer.run())?);
         Ok(())
     }
 
@@ -329,7 +340,7 @@ impl<T: Send + 'static> Engine<T> {
             let released = self.released_by_all(position);
             if self.log.could_release(released) {
                 CrashPoint::NoteWritten.pass();
-                self.persist_dedup(released)?;
+                self.shared.persist_ids(released)?;
                 CrashPoint::DedupPersisted.pass();
                 self.log
                     .release(released)
@@ -361,22 +372,6 @@ impl<T: Send + 'static> Engine<T> {
             }
         }
         released.min(up_to)
-    }
-
-    fn persist_dedup(&self, up_to: Position) -> Result<(), EngineError> {
-        let failed = |error: penstock_dedup::DedupError| EngineError::dedup(&error);
-        let job = {
-            let mut sequencer = self.shared.sequencer.lock();
-            match &mut sequencer.dedup {
-                Some(dedup) => dedup.begin_persist(up_to),
-                None => return Ok(()),
-            }
-        };
-        let done = job.run();
-        match &mut self.shared.sequencer.lock().dedup {
-            Some(dedup) => dedup.finish_persist(done).map_err(failed),
-            None => Ok(()),
-        }
     }
 
     /// Keeps acknowledging but hands out no cut and releases nothing, for the reason given.
@@ -566,9 +561,9 @@ fn open_dedup(
     filesystem: &Arc<dyn Filesystem>,
     layout: &Layout,
     clock: &dyn Clock,
-) -> Result<Option<Dedup>, EngineError> {
+) -> Result<(Option<Dedup>, StoredIds), EngineError> {
     if options.dedup_window.is_zero() {
-        return Ok(None);
+        return Ok((None, StoredIds::Whole));
     }
     let dedup_options = DedupOptions {
         window: options.dedup_window,
@@ -577,8 +572,14 @@ fn open_dedup(
     };
     let now = RunningTime::from_nanos(clock.monotonic_nanos());
     let opened = Dedup::open(Arc::clone(filesystem), &layout.dedup(), dedup_options, now);
-    let (dedup, _report) = opened.map_err(|error| EngineError::dedup(&error))?;
-    Ok(Some(dedup))
+    let (dedup, report) = opened.map_err(|error| EngineError::dedup(&error))?;
+    // Ids that a seal vouches for may have been in what can't be read.
+    let ids = if report.torn_bytes == 0 && report.damaged_runs.is_empty() {
+        StoredIds::Whole
+    } else {
+        StoredIds::Damaged
+    };
+    Ok((Some(dedup), ids))
 }
 
 fn random_u64() -> Result<u64, EngineError> {

@@ -25,9 +25,11 @@ mod options;
 mod passed;
 mod projects;
 mod quarantine;
+mod reading;
 mod record;
 mod recovery;
 mod replay;
+mod sealing;
 mod sequencer;
 mod shared;
 #[cfg(test)]

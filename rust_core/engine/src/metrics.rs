@@ -39,12 +39,22 @@ pub(crate) struct Metrics {
     pub(crate) records_synced: Counter,
     pub(crate) log_failures: Counter,
     pub(crate) log_reopened: Counter,
+    pub(crate) files_sealed: Counter,
     pub(crate) rows_built: ByTable<Counter>,
     pub(crate) records_read_back: Counter,
     pub(crate) records_quarantined: Counter,
     pub(crate) cuts: Counter,
     pub(crate) cuts_abandoned: Counter,
     pub(crate) segment_bytes: Counter,
+    pub(crate) segment: SegmentGauges,
+}
+
+/// The builder as the background last saw it.
+#[derive(Debug, Default)]
+pub(crate) struct SegmentGauges {
+    pub(crate) open_partitions: AtomicU64,
+    pub(crate) buffered_bytes: AtomicU64,
+    pub(crate) closed_early: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -62,12 +72,14 @@ impl Default for Metrics {
             records_synced: Counter::default(),
             log_failures: Counter::default(),
             log_reopened: Counter::default(),
+            files_sealed: Counter::default(),
             rows_built: ByTable::default(),
             records_read_back: Counter::default(),
             records_quarantined: Counter::default(),
             cuts: Counter::default(),
             cuts_abandoned: Counter::default(),
             segment_bytes: Counter::default(),
+            segment: SegmentGauges::default(),
         }
     }
 }
@@ -197,6 +209,11 @@ impl Metrics {
                 &self.log_reopened,
             ),
             (
+                "penstock_wal_sealed_files_total",
+                "Closed log files that the next start need not read.",
+                &self.files_sealed,
+            ),
+            (
                 "penstock_segment_events_rows_total",
                 "Rows built for the events table.",
                 &self.rows_built[TableKind::Events],
@@ -239,6 +256,30 @@ impl Metrics {
         ] {
             header(out, name, help, "counter");
             line(out, name, &[], counter.get());
+        }
+        let segment = &self.segment;
+        for (name, help, kind, value) in [
+            (
+                "penstock_segment_closed_early_total",
+                "Files closed before their cut, for a budget.",
+                "counter",
+                &segment.closed_early,
+            ),
+            (
+                "penstock_segment_open_partitions",
+                "Partitions that rows are being added to.",
+                "gauge",
+                &segment.open_partitions,
+            ),
+            (
+                "penstock_segment_buffered_bytes",
+                "Memory of these.",
+                "gauge",
+                &segment.buffered_bytes,
+            ),
+        ] {
+            header(out, name, help, kind);
+            line(out, name, &[], value.load(Ordering::Relaxed));
         }
     }
 }

@@ -26,7 +26,7 @@ use std::net::IpAddr;
 
 use penstock_model::{Batch, Code, Coding, DecodeLimits, Endpoint, Outcome, RequestContext};
 
-const LAYOUT_VERSION: u8 = 1;
+pub(crate) const LAYOUT_VERSION: u8 = 1;
 
 const FLAG_V4: u8 = 1;
 const FLAG_V6: u8 = 2;

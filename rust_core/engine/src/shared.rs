@@ -13,6 +13,7 @@ use crate::admission::{Admission, Reservation};
 use crate::answer::{Completion, SubmitSummary};
 use crate::backlog::{Backlog, CachedRecord};
 use crate::completion::{CompletionQueue, Finished};
+use crate::error::EngineError;
 use crate::journal::{Journal, LogLevel};
 use crate::metrics::Metrics;
 use crate::options::EngineOptions;
@@ -159,6 +160,8 @@ pub(crate) struct Shared<T> {
     pub(crate) completions: CompletionQueue<T>,
     /// Locked for deduplication and append together; never over I/O.
     pub(crate) sequencer: Mutex<Sequencer>,
+    /// Held while ids are written: one job at a time. Nobody who serves a request takes it.
+    persisting: Mutex<()>,
     pub(crate) backlog: Backlog,
     pub(crate) metrics: Metrics,
     pub(crate) journal: Journal,
@@ -180,6 +183,7 @@ impl<T: Send + 'static> Shared<T> {
             projects: Projects::new(&options.projects, options.max_unnamed_projects),
             completions: CompletionQueue::new()?,
             sequencer: Mutex::new(sequencer),
+            persisting: Mutex::new(()),
             backlog: Backlog::new(options.batch_cache_bytes),
             metrics: Metrics::default(),
             journal: Journal::default(),
@@ -204,6 +208,25 @@ impl<T: Send + 'static> Shared<T> {
     pub(crate) fn set_committed_up_to(&self, position: Position) {
         self.committed_up_to
             .fetch_max(position.get(), Ordering::AcqRel);
+    }
+
+    /// Syncs the ids of all records up to `up_to` in `dedup/` (DUP-2).
+    pub(crate) fn persist_ids(&self, up_to: Position) -> Result<(), EngineError> {
+        let _one_at_a_time = self.persisting.lock();
+        let job = {
+            let mut sequencer = self.sequencer.lock();
+            match &mut sequencer.dedup {
+                Some(dedup) => dedup.begin_persist(up_to),
+                None => return Ok(()),
+            }
+        };
+        let done = job.run();
+        match &mut self.sequencer.lock().dedup {
+            Some(dedup) => dedup
+                .finish_persist(done)
+                .map_err(|error| EngineError::dedup(&error)),
+            None => Ok(()),
+        }
     }
 
     /// Says that what was acknowledged can't be written to the tables for want of space.

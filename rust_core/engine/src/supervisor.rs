@@ -14,7 +14,7 @@ use crate::journal::LogLevel;
 use crate::shared::{PendingRecord, Shared, error_code};
 
 /// Often enough that a deadline of whole seconds is kept, rare enough to cost nothing.
-const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// Between two tries to bring a failed log back. A disk that was full for a moment should not cost
 /// more than one retry of a client (`Retry-After` is at least 1 s).
@@ -79,7 +79,7 @@ impl StopSignal {
     }
 
     /// True once stopped.
-    fn wait(&self, timeout: Duration) -> bool {
+    pub(crate) fn wait(&self, timeout: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         if !*stopped {
             self.changed.wait_for(&mut stopped, timeout);

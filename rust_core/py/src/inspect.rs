@@ -116,6 +116,11 @@ impl LogFile {
     }
 
     #[getter]
+    fn seal(&self) -> &'static str {
+        self.report.seal.as_str()
+    }
+
+    #[getter]
     fn damage(&self) -> Vec<LogDamage> {
         damage_of(&self.report)
     }

@@ -57,6 +57,8 @@ pub struct CutBuilder {
     closed: Vec<SegmentFile>,
     /// Every file of this cut, closed or not: what abandoning removes.
     made: Vec<(TableKind, String)>,
+    /// Files that a limit has closed before their cut, since the builder was made.
+    closed_early: u64,
     /// Set by an error that lost rows.
     failed: bool,
 }
@@ -97,6 +99,7 @@ impl CutBuilder {
             rows: ByTable::default(),
             closed: Vec::new(),
             made: Vec::new(),
+            closed_early: 0,
             failed: false,
         }
     }
@@ -143,6 +146,16 @@ impl CutBuilder {
     /// Bytes of memory that the open partitions hold: rows, encoders, compression contexts.
     pub const fn buffered_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    /// Partitions that rows are being added to.
+    pub fn open_partitions(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Files that were closed before their cut, for a limit, since the builder was made.
+    pub const fn closed_early(&self) -> u64 {
+        self.closed_early
     }
 
     /// Closes all files and gives them out by table and path; the builder is empty then.
@@ -251,6 +264,7 @@ impl CutBuilder {
             .iter()
             .max_by_key(|(_, partition)| rank(partition));
         if let Some(key) = highest.map(|(key, _)| key.clone()) {
+            self.closed_early += 1;
             self.close(&key)?;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The bytes of a log file. Format version 1.
 //!
 //! All numbers are little endian. CRC is CRC-32C. A file is named by its sequence number, 20 decimal
-//! digits and `.wal`; a released file that waits for its next use is `.spare`. Files hold, from
+//! digits and `.wal`; a released file that waits for its next use is `.spare`, and `.seal` is the
+//! short cut past a closed one (`seal.rs`). Files hold, from
 //! offset 4,096 on, commit groups, each starting at a multiple of 4,096.
 //!
 //! Why groups are aligned: a group that began inside the last page of the one before would make the
@@ -85,17 +86,17 @@ const GROUP_CHECKED: usize = 76;
 const FRAME_CHECKED: usize = 24;
 
 /// Copies `N` bytes at `at`. Callers have checked the length.
-fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut taken = [0; N];
     taken.copy_from_slice(&bytes[at..at + N]);
     taken
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(take(bytes, at))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(take(bytes, at))
 }
 

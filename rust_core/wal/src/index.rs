@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use penstock_model::{LaneId, Position};
 
 use crate::format::BLOCK;
+use crate::seal::{self, SealTag};
 
 /// Distance of the entries by which a position is found in a file: 64 entries for a file of 64 MiB.
 const MARK_BYTES: u64 = 1024 * 1024;
@@ -31,6 +32,10 @@ pub(crate) struct FileEntry {
     pub(crate) disk_bytes: u64,
     /// No more records will come.
     pub(crate) closed: bool,
+    /// The tag of its seal, if it has one.
+    pub(crate) seal: Option<SealTag>,
+    /// Bytes of it can't be read: it gets no seal, so that each opening looks again.
+    pub(crate) damaged: bool,
     /// Group offsets, and the record before each group.
     marks: Vec<(Position, u64)>,
 }
@@ -56,6 +61,8 @@ impl FileEntry {
             end: BLOCK,
             disk_bytes: 0,
             closed: false,
+            seal: None,
+            damaged: false,
             marks: Vec::new(),
         }
     }
@@ -87,6 +94,32 @@ impl FileEntry {
         self.last = last;
         self.records += records;
         self.end = end;
+    }
+
+    /// Takes over what a seal tells of the file's records.
+    pub(crate) fn restore(
+        &mut self,
+        (first, last): (Position, Position),
+        records: u64,
+        end: u64,
+        marks: Vec<(Position, u64)>,
+    ) {
+        (self.first, self.last) = (first, last);
+        self.records = records;
+        self.end = end;
+        self.marks = marks;
+    }
+
+    pub(crate) fn marks(&self) -> &[(Position, u64)] {
+        &self.marks
+    }
+
+    /// Whether the file is to be sealed with `tag`.
+    fn wants_seal(&self, tag: &SealTag) -> bool {
+        self.closed
+            && !self.damaged
+            && self.seal.as_ref() != Some(tag)
+            && seal::fits(self.marks.len())
     }
 
     /// A group offset at or before the record after `after`, and the record before that group.
@@ -154,6 +187,36 @@ impl Index {
                 let (more_records, more_bytes) = file.backlog(after);
                 (records + more_records, bytes + more_bytes)
             })
+    }
+
+    /// The newest file that is to be sealed with `tag`.
+    pub(crate) fn newest_unsealed(&self, tag: &SealTag) -> Option<&FileEntry> {
+        self.files.iter().rev().find(|file| file.wants_seal(tag))
+    }
+
+    /// The oldest file that is to be sealed with `tag`.
+    pub(crate) fn oldest_unsealed(&self, tag: &SealTag) -> Option<&FileEntry> {
+        self.files.iter().find(|file| file.wants_seal(tag))
+    }
+
+    /// The file with this number.
+    pub(crate) fn file_mut(&mut self, sequence: u64) -> Option<&mut FileEntry> {
+        self.files.iter_mut().find(|file| file.sequence == sequence)
+    }
+
+    /// Spans of records, as (before, last), in files that have no seal with `tag`; neighbours are one.
+    pub(crate) fn spans_without(&self, tag: Option<&SealTag>) -> Vec<(Position, Position)> {
+        let mut spans: Vec<(Position, Position)> = Vec::new();
+        for file in &self.files {
+            if tag.is_some() && file.seal.as_ref() == tag {
+                continue;
+            }
+            match spans.last_mut() {
+                Some(span) if span.1 >= file.previous => span.1 = file.last,
+                _ => spans.push((file.previous, file.last)),
+            }
+        }
+        spans
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {

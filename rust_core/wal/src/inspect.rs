@@ -17,13 +17,14 @@ use penstock_model::{LaneId, Position};
 
 use crate::error::{Context, LogError, OpenError};
 use crate::format::BLOCK;
-use crate::names::{DAMAGED, FileName, damaged_name, parse_damaged};
+use crate::names::{DAMAGED, FileName, damaged_name, parse_damaged, seal_name};
 use crate::reader::ReadRecord;
 use crate::repair::synced_mark;
 use crate::scan::{
     BadRange, Bounds, FrameBlock, Identity, LiveFile, Piece, Remains, Scanner, Tail, identify,
     remains,
 };
+use crate::seal;
 
 /// What is wrong with a range of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,27 @@ pub struct FoundDamage {
     pub kept_aside: Option<PathBuf>,
 }
 
+/// What stands beside a file, for the next opening not to read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SealState {
+    #[default]
+    None,
+    Agrees,
+    /// It is torn or damaged, or says something else than the file: the next opening throws it away.
+    Disagrees,
+}
+
+impl SealState {
+    /// In one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Agrees => "agrees",
+            Self::Disagrees => "disagrees",
+        }
+    }
+}
+
 /// One file of the log.
 #[derive(Clone, Debug)]
 pub struct FileReport {
@@ -87,6 +109,7 @@ pub struct FileReport {
     /// Bytes of a group behind the last whole record that is being written, or that a crash cut
     /// short. Nobody was told that they are stored.
     pub unfinished_bytes: u64,
+    pub seal: SealState,
 }
 
 impl FileReport {
@@ -101,6 +124,7 @@ impl FileReport {
             bytes: 0,
             damage: Vec::new(),
             unfinished_bytes: 0,
+            seal: SealState::None,
         }
     }
 }
@@ -350,8 +374,32 @@ impl Inspector {
         {
             report.unfinished_bytes = torn_end.saturating_sub(tail.offset);
         }
+        report.seal = self.look_at_seal(&live, bounds, &report)?;
         self.pending.push_back(InspectItem::File(report));
         Ok(())
+    }
+
+    fn look_at_seal(
+        &self,
+        live: &LiveFile,
+        bounds: Bounds,
+        report: &FileReport,
+    ) -> Result<SealState, LogError> {
+        let path = self.directory.join(seal_name(live.sequence));
+        if !self.filesystem.exists(&path).context("read", &path)? {
+            return Ok(SealState::None);
+        }
+        let agrees = seal::read(&*self.filesystem, &path)?.is_some_and(|seal| {
+            seal.agrees(live, bounds.end, bounds.expected)
+                && seal.last == report.last
+                && seal.records == report.records
+                && seal.end == report.bytes
+        });
+        Ok(if agrees {
+            SealState::Agrees
+        } else {
+            SealState::Disagrees
+        })
     }
 
     fn describe(&self, sequence: u64, bounds: Bounds, bad: BadRange) -> FoundDamage {

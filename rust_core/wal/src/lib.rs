@@ -7,6 +7,7 @@
 //! this process; [`read_tail`] reads them in another one, without a lock, and so does [`Inspector`],
 //! which also says what it finds file by file.
 
+mod aside;
 mod error;
 mod format;
 mod index;
@@ -21,6 +22,7 @@ mod release;
 mod repair;
 mod report;
 mod scan;
+mod seal;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -28,13 +30,14 @@ mod writer;
 
 pub use error::{AppendError, LogError, LogErrorKind, OpenError};
 pub use index::LaneSpan;
-pub use inspect::{DamageKind, FileReport, FoundDamage, InspectItem, Inspector};
+pub use inspect::{DamageKind, FileReport, FoundDamage, InspectItem, Inspector, SealState};
 pub use log::{Log, LogOptions};
 pub use queue::LogState;
-pub use reader::{Gap, GapKind, LogItem, LogReader, ReadRecord};
+pub use reader::{DamagedRange, Gap, GapKind, LogItem, LogReader, ReadRecord};
 pub use recover::repair;
 pub use release::ReleaseReport;
 pub use report::{Damage, Recovery, TornTail};
+pub use seal::SealTag;
 pub use tail::{TailRecord, TailReport, read_tail};
 
 use penstock_model::Position;

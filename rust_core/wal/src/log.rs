@@ -11,14 +11,16 @@ use parking_lot::{Condvar, Mutex};
 use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::{Clock, LaneId, Position};
 
+use crate::aside;
 use crate::error::{AppendError, Context, LogError, OpenError};
 use crate::index::{Index, LaneSpan};
 use crate::prepare::Preparer;
 use crate::queue::{LogState, Queue};
-use crate::reader::LogReader;
-use crate::recover::recover;
+use crate::reader::{DamagedRange, LogReader};
+use crate::recover::{Seals, recover};
 use crate::release::{ReleaseReport, Releaser};
-use crate::report::Recovery;
+use crate::report::{Damage, Recovery};
+use crate::seal::{self, Seal, SealTag};
 use crate::writer::{Writer, fill_random, frame_bytes};
 use crate::{GroupSink, LogRecord};
 
@@ -100,7 +102,7 @@ impl<R: LogRecord> Log<R> {
     /// none, and its position may be given out again, in another lane; nobody was told that it was
     /// stored (WAL-3 holds for all that was ever synced, and for all that this process gave up).
     /// Durability: on `Ok`, everything that the log gives back is synced.
-    /// Cost: reads the whole log once.
+    /// Cost: reads the files without a seal once, as a rule the last one or two.
     pub fn open(
         filesystem: Arc<dyn Filesystem>,
         directory: &Path,
@@ -137,7 +139,7 @@ impl<R: LogRecord> Log<R> {
         clock: Arc<dyn Clock>,
         sink: Arc<dyn GroupSink<R>>,
     ) -> Result<(Self, Recovery), OpenError> {
-        let recovered = recover(&*filesystem, directory, &options)?;
+        let recovered = recover(&*filesystem, directory, &options, Seals::Believed)?;
         let last = recovered.recovery.last;
         let preparer = Arc::new(Preparer::new(
             Arc::clone(&filesystem),
@@ -244,6 +246,96 @@ impl<R: LogRecord> Log<R> {
         let result = self.releaser.release(up_to);
         self.shared.count_bytes();
         result
+    }
+
+    /// The last record of the newest closed file that has no seal with `tag`.
+    pub fn unsealed(&self, tag: &SealTag) -> Option<Position> {
+        let index = self.shared.index.lock();
+        index.newest_unsealed(tag).map(|file| file.last)
+    }
+
+    /// Seals the closed files whose records are all at or below `up_to`, so that the next opening
+    /// need not read them. What `tag` stands for must be durable for all of these records. Returns
+    /// how many files were sealed.
+    ///
+    /// Durability: on `Ok`, the seals survive a power cut. On `Err`, some may have been made; may be
+    /// tried again. Cost: two syncs a file, on the caller's thread; releases wait for them.
+    pub fn seal(&self, up_to: Position, tag: &SealTag) -> Result<u64, LogError> {
+        let mut sealed = 0;
+        loop {
+            // A file that is released meanwhile would leave its seal behind.
+            let _held = self.releaser.hold();
+            let seal = {
+                let index = self.shared.index.lock();
+                let oldest = index.oldest_unsealed(tag).filter(|file| file.last <= up_to);
+                oldest.map(|file| Seal::of(file, *tag))
+            };
+            let Some(seal) = seal else {
+                return Ok(sealed);
+            };
+            seal::publish(&*self.filesystem, &self.shared.directory, &seal)?;
+            if let Some(file) = self.shared.index.lock().file_mut(seal.sequence) {
+                file.seal = Some(*tag);
+            }
+            sealed += 1;
+        }
+    }
+
+    /// Takes all seals away: what their tags stand for is no longer true.
+    ///
+    /// Durability: on `Ok`, none comes back. On `Err`, some may be left; may be tried again.
+    pub fn break_seals(&self) -> Result<(), LogError> {
+        let _held = self.releaser.hold();
+        let directory = &self.shared.directory;
+        let sealed: Vec<u64> = {
+            let index = self.shared.index.lock();
+            let sealed = index.files.iter().filter(|file| file.seal.is_some());
+            sealed.map(|file| file.sequence).collect()
+        };
+        if sealed.is_empty() {
+            return Ok(());
+        }
+        for sequence in &sealed {
+            seal::remove(&*self.filesystem, directory, *sequence)?;
+        }
+        self.filesystem
+            .sync_dir(directory)
+            .context("sync", directory)?;
+        for file in &mut self.shared.index.lock().files {
+            file.seal = None;
+        }
+        Ok(())
+    }
+
+    /// Spans of synced records, as (before the first, last), in files that have no seal with `tag`;
+    /// `None` stands for a tag that none has. In log order.
+    pub fn spans_without(&self, tag: Option<&SealTag>) -> Vec<(Position, Position)> {
+        self.shared.index.lock().spans_without(tag)
+    }
+
+    /// Keeps bad bytes that a reader met aside, and takes the seal of their file away, so that the
+    /// next opening looks too (WAL-2). `None` if the file was released meanwhile.
+    ///
+    /// Durability: on `Ok`, the copy survives a power cut. On `Err`, nothing must pass the records
+    /// that are missing; may be tried again.
+    pub fn keep_damage(&self, found: &DamagedRange) -> Result<Option<Damage>, LogError> {
+        let _held = self.releaser.hold();
+        let directory = &self.shared.directory;
+        let path = {
+            let mut index = self.shared.index.lock();
+            let file = index.file_mut(found.sequence);
+            let Some(file) = file.filter(|file| file.generation == found.generation) else {
+                return Ok(None);
+            };
+            file.damaged = true;
+            file.seal = None;
+            file.path.clone()
+        };
+        let earlier = aside::list(&*self.filesystem, directory)?;
+        let file = (path.as_path(), found.sequence);
+        let damage = aside::keep(&*self.filesystem, directory, &earlier, file, found.bad)?;
+        seal::remove(&*self.filesystem, directory, found.sequence)?;
+        Ok(Some(damage))
     }
 
     /// True if [`Self::release`] would let go of a file.

@@ -14,6 +14,10 @@ pub(crate) enum FileName {
     Log(u64),
     /// Released, waiting for its next use.
     Spare(u64),
+    /// What an opening need not read the file of that number for.
+    Seal(u64),
+    /// A seal that was not published.
+    UnfinishedSeal,
 }
 
 impl FileName {
@@ -26,6 +30,8 @@ impl FileName {
         match extension {
             "wal" => Some(Self::Log(sequence)),
             "spare" => Some(Self::Spare(sequence)),
+            "seal" => Some(Self::Seal(sequence)),
+            "seal.tmp" => Some(Self::UnfinishedSeal),
             _ => None,
         }
     }
@@ -37,6 +43,10 @@ pub(crate) fn log_path(directory: &Path, sequence: u64) -> PathBuf {
 
 pub(crate) fn spare_path(directory: &Path, sequence: u64) -> PathBuf {
     directory.join(format!("{sequence:020}.spare"))
+}
+
+pub(crate) fn seal_name(sequence: u64) -> String {
+    format!("{sequence:020}.seal")
 }
 
 /// Name of a copy of damaged bytes: file, byte range, and the records that are missing there
@@ -79,6 +89,12 @@ mod tests {
         assert_eq!(
             FileName::parse(path.file_name().unwrap()),
             Some(FileName::Spare(8))
+        );
+        let seal = seal_name(9);
+        assert_eq!(FileName::parse(OsStr::new(&seal)), Some(FileName::Seal(9)));
+        assert_eq!(
+            FileName::parse(OsStr::new(&(seal + ".tmp"))),
+            Some(FileName::UnfinishedSeal)
         );
         for stranger in ["7.wal", "notes.txt", "0000000000000000000x.wal", "damaged"] {
             assert_eq!(FileName::parse(OsStr::new(stranger)), None);

@@ -10,7 +10,7 @@ use penstock_model::{LaneId, Payload, Position};
 
 use crate::error::{Context, LogError};
 use crate::index::{FileEntry, Index};
-use crate::scan::{Bounds, FrameBlock, Piece, Scanner};
+use crate::scan::{BadRange, Bounds, FrameBlock, Piece, Scanner};
 
 /// A record as it was appended.
 #[derive(Clone, Debug)]
@@ -41,6 +41,15 @@ pub struct Gap {
     pub kind: GapKind,
 }
 
+/// Bytes of the log that a reader found unreadable; for [`crate::Log::keep_damage`].
+#[derive(Clone, Debug)]
+#[must_use = "damage is to be kept aside and reported (WAL-2)"]
+pub struct DamagedRange {
+    pub(crate) sequence: u64,
+    pub(crate) generation: u64,
+    pub(crate) bad: BadRange,
+}
+
 /// What comes next in the log.
 #[derive(Clone, Debug)]
 pub enum LogItem {
@@ -58,6 +67,7 @@ pub struct LogReader {
     after: Position,
     open: Option<(u64, Scanner)>,
     pending: VecDeque<LogItem>,
+    damaged: Vec<DamagedRange>,
 }
 
 impl std::fmt::Debug for LogReader {
@@ -83,6 +93,7 @@ impl LogReader {
             after,
             open: None,
             pending: VecDeque::new(),
+            damaged: Vec::new(),
         }
     }
 
@@ -121,6 +132,12 @@ impl LogReader {
                 self.read_on(&entry)?;
             }
         }
+    }
+
+    /// Takes the bad ranges that were met since this was last called. No record need be missing in
+    /// them: a group's header may be hit alone.
+    pub fn take_damage(&mut self) -> Vec<DamagedRange> {
+        std::mem::take(&mut self.damaged)
     }
 
     fn push_gap(&mut self, after: Position, last: Position, kind: GapKind) {
@@ -180,6 +197,13 @@ impl LogReader {
                     GapKind::Released
                 };
                 self.push_gap(bad.after.max(self.after), bad.last, kind);
+                if in_log {
+                    self.damaged.push(DamagedRange {
+                        sequence: entry.sequence,
+                        generation: entry.generation,
+                        bad,
+                    });
+                }
             }
             // The bounds say that there is more, so an end comes only behind a bad range that
             // covers the rest; this keeps the reader moving in any case.

@@ -1,26 +1,28 @@
 //! What happens when a log is opened: everything whole is found, and made durable before anyone
 //! sees it (WAL-1); what is torn is cut; what is damaged is reported and kept aside (WAL-2).
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use penstock_disk::{CrashPoint, File, Filesystem};
 use penstock_model::Position;
 
+use crate::aside::{self, Kept};
 use crate::error::{Context, LogError, OpenError};
 use crate::format::{self, BLOCK, FRAME_HEADER_BYTES, FirstBlock};
 use crate::index::{FileEntry, Index};
 use crate::log::LogOptions;
 use crate::names::{
-    DAMAGED, FileName, damaged_name, log_path, parse_damaged, parse_damaged_sequence, spare_path,
+    DAMAGED, FileName, damaged_name, log_path, parse_damaged_sequence, seal_name, spare_path,
 };
-use crate::repair::{copy_in_place, mark_again, read_range, rebuild_header, synced_mark};
+use crate::repair::{copy_in_place, mark_again, rebuild_header, synced_mark};
 use crate::report::{Damage, Recovery, TornTail};
 use crate::scan::{
     BadRange, Bounds, FrameBlock, Identity, LiveFile, Piece, Remains, Scanner, Tail, has_bytes,
     identify, read_first_block, remains,
 };
+use crate::seal::{self, Seal};
 
 /// What the log needs to go on.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ struct Found {
     sequence: u64,
     file: Arc<dyn File>,
     live: LiveFile,
+    /// Its seal, which agrees with it.
+    seal: Option<Seal>,
 }
 
 /// A file with nothing to read, which is no released one either.
@@ -57,19 +61,27 @@ struct Blank {
 ///
 /// The caller holds the lock of the data directory.
 /// Durability: on `Ok`, everything that the log gives back is synced. May be done again.
-/// Cost: reads the whole log once.
+/// Seals are not believed. Cost: reads the whole log once.
 pub fn repair(
     filesystem: &dyn Filesystem,
     directory: &Path,
     options: &LogOptions,
 ) -> Result<Recovery, OpenError> {
-    Ok(recover(filesystem, directory, options)?.recovery)
+    Ok(recover(filesystem, directory, options, Seals::Ignored)?.recovery)
+}
+
+/// Whether a file with a seal is read all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seals {
+    Believed,
+    Ignored,
 }
 
 pub(crate) fn recover(
     filesystem: &dyn Filesystem,
     directory: &Path,
     options: &LogOptions,
+    seals: Seals,
 ) -> Result<Recovered, OpenError> {
     filesystem
         .create_dir_synced(directory)
@@ -80,6 +92,7 @@ pub(crate) fn recover(
         options,
         live: Vec::new(),
         blanks: Vec::new(),
+        seals: BTreeMap::new(),
         aside: Vec::new(),
         // What a table holds was synced here before.
         mark: options.minimum_next.previous(),
@@ -93,6 +106,7 @@ pub(crate) fn recover(
         },
     };
     run.list()?;
+    run.match_seals(seals)?;
     run.find_mark()?;
     run.scan_all()?;
     run.clear_blanks()?;
@@ -108,8 +122,10 @@ struct Run<'a> {
     options: &'a LogOptions,
     live: Vec<Found>,
     blanks: Vec<Blank>,
-    /// What earlier openings kept aside, with the records that are missing.
-    aside: Vec<(PathBuf, (Position, Position))>,
+    /// Whole seals by the number in their names; none where there is one that is not whole.
+    seals: BTreeMap<u64, Option<Seal>>,
+    /// What earlier openings kept aside.
+    aside: Vec<Kept>,
     /// Everything up to here was synced before the log was last closed or killed.
     mark: Position,
     /// Last record accounted for, read or missing.
@@ -136,16 +152,21 @@ impl Run<'_> {
                     self.out.last_sequence = self.out.last_sequence.max(sequence);
                     self.look_at(path, sequence)?;
                 }
+                Some(FileName::Seal(sequence)) => {
+                    let seal = seal::read(self.filesystem, &path)?;
+                    self.seals.insert(sequence, seal);
+                }
+                Some(FileName::UnfinishedSeal) => self.remove(&path)?,
                 None => {}
             }
+        }
+        self.aside = aside::list(self.filesystem, self.directory)?;
+        for (_, (_, last)) in &self.aside {
+            self.out.passed = self.out.passed.max(*last);
         }
         let aside = self.directory.join(DAMAGED);
         if self.filesystem.exists(&aside).context("read", &aside)? {
             for name in self.filesystem.read_dir(&aside).context("list", &aside)? {
-                if let Some(positions) = parse_damaged(&name) {
-                    self.out.passed = self.out.passed.max(positions.1);
-                    self.aside.push((aside.join(&name), positions));
-                }
                 // A number that is used again would give a file that was kept aside a namesake.
                 if let Some(sequence) = parse_damaged_sequence(&name) {
                     self.out.last_sequence = self.out.last_sequence.max(sequence);
@@ -168,6 +189,7 @@ impl Run<'_> {
                 sequence,
                 file,
                 live,
+                seal: None,
             }),
             Identity::Blank => {
                 let remains = remains(&*file).context("read", &path)?;
@@ -213,9 +235,37 @@ impl Run<'_> {
         self.filesystem.remove_file(&path).context("remove", &path)
     }
 
+    /// Gives each file its seal. What agrees with no file, or is not believed, is removed: what it
+    /// says would have to be checked again and again.
+    fn match_seals(&mut self, seals: Seals) -> Result<(), LogError> {
+        let found = std::mem::take(&mut self.seals);
+        for (sequence, seal) in found {
+            let index = self
+                .live
+                .binary_search_by_key(&sequence, |found| found.sequence);
+            let mut agreed = None;
+            if let (Ok(index), Some(seal), Seals::Believed) = (index, seal, seals) {
+                let file = &self.live[index];
+                let len = file.file.len().context("read", &file.path)?;
+                let next = self.live.get(index + 1).map(|next| next.live.previous);
+                agreed = seal.agrees(&file.live, len, next).then_some((index, seal));
+            }
+            match agreed {
+                Some((index, seal)) => self.live[index].seal = Some(seal),
+                None => self.remove(&self.directory.join(seal_name(sequence)))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Finds how far the log is known to be synced: in the newest file that says so.
     fn find_mark(&mut self) -> Result<(), LogError> {
         for found in self.live.iter().rev() {
+            if let Some(seal) = &found.seal {
+                // It was made when all of the file was synced.
+                self.mark = self.mark.max(seal.last);
+                break;
+            }
             let mark = synced_mark(&*found.file, &found.live).context("read", &found.path)?;
             self.mark = self.mark.max(mark);
             if mark > Position::ZERO {
@@ -232,7 +282,10 @@ impl Run<'_> {
         }
         for (index, found) in live.iter().enumerate() {
             self.check_join(found)?;
-            self.scan_file(found, live.get(index + 1))?;
+            match &found.seal {
+                Some(seal) => self.take_sealed(found, seal.clone())?,
+                None => self.scan_file(found, live.get(index + 1))?,
+            }
         }
         let newest = live.last().map_or(0, |found| found.sequence);
         self.report_blanks_behind(newest)?;
@@ -307,6 +360,16 @@ impl Run<'_> {
         )
     }
 
+    /// Enters a file into the index by what its seal says. Damage in it is found by its reader.
+    fn take_sealed(&mut self, found: &Found, seal: Seal) -> Result<(), LogError> {
+        let disk_bytes = found.file.len().context("read", &found.path)?;
+        self.last = Some(seal.last);
+        self.out.recovery.sealed_files += 1;
+        let entry = seal.into_entry(found.path.clone(), disk_bytes);
+        self.out.index.files.push_back(entry);
+        Ok(())
+    }
+
     fn scan_file(&mut self, found: &Found, next: Option<&Found>) -> Result<(), LogError> {
         // The first group's word counts as much as that of the first block.
         let expected = next.map(|next| next.live.previous);
@@ -327,6 +390,7 @@ impl Run<'_> {
             live.lane,
             (live.previous, live.first),
         );
+        self.out.recovery.read_bytes += len;
         let mut unmarked = Vec::new();
         let mut bad_bytes = false;
         let tail = loop {
@@ -358,6 +422,7 @@ impl Run<'_> {
             self.retire(found)?;
         } else {
             entry.closed = true;
+            entry.damaged = bad_bytes || !live.header_whole;
             entry.disk_bytes = found.file.len().context("read", &found.path)?;
             self.out.index.files.push_back(entry);
         }
@@ -519,46 +584,13 @@ impl Run<'_> {
     }
 
     fn make_aside(&self) -> Result<PathBuf, LogError> {
-        let aside = self.directory.join(DAMAGED);
-        self.filesystem
-            .create_dir_synced(&aside)
-            .context("create", &aside)?;
-        Ok(aside)
+        aside::make_folder(self.filesystem, self.directory)
     }
 
     fn report_damage(&mut self, path: &Path, sequence: u64, bad: BadRange) -> Result<(), LogError> {
-        let (first_position, last_position) = if bad.last > bad.after {
-            (bad.after.next(), bad.last)
-        } else {
-            Default::default()
-        };
-        let name = damaged_name(
-            sequence,
-            (bad.start, bad.end),
-            (first_position, last_position),
-        );
-        let aside = self.make_aside()?;
-        let positions = (first_position, last_position);
-        // Under another name if the file that held the records was moved aside as a whole.
-        let earlier = self.aside.iter().find(|(_, missing)| *missing == positions);
-        let kept = earlier.map_or_else(|| aside.join(&name), |(path, _)| path.clone());
-        let known = self.filesystem.exists(&kept).context("read", &kept)?;
-        if !known {
-            let bytes =
-                read_range(self.filesystem, path, bad.start, bad.end).context("read", path)?;
-            self.filesystem
-                .publish(&aside, OsStr::new(&name), &bytes)
-                .context("write", &kept)?;
-        }
-        self.out.recovery.damage.push(Damage {
-            file: path.display().to_string(),
-            first_byte: bad.start,
-            last_byte: bad.end.saturating_sub(1).max(bad.start),
-            first_position,
-            last_position,
-            kept_aside: kept,
-            known,
-        });
+        let file = (path, sequence);
+        let damage = aside::keep(self.filesystem, self.directory, &self.aside, file, bad)?;
+        self.out.recovery.damage.push(damage);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::Position;
 
@@ -12,6 +12,7 @@ use crate::index::{FileEntry, Index};
 use crate::names::spare_path;
 use crate::prepare::Preparer;
 use crate::repair::mark_released;
+use crate::seal;
 
 /// What a release did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(crate) struct Releaser {
     directory: PathBuf,
     index: Arc<Mutex<Index>>,
     preparer: Arc<Preparer>,
-    /// One release at a time.
+    /// Held by what changes, or looks closely at, files of the log that nobody writes any more.
     running: Mutex<()>,
 }
 
@@ -86,6 +87,11 @@ impl Releaser {
         result.map(|()| report)
     }
 
+    /// Keeps files from being released while the guard is held.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.running.lock()
+    }
+
     /// Marks a file as released, synced, and renames or removes it. Gives the new path if renamed.
     fn release_file(
         &self,
@@ -99,6 +105,8 @@ impl Releaser {
             .context("open", path)?;
         mark_released(&*file, entry.generation).context("release", path)?;
         CrashPoint::WalFileMarked.pass();
+        // Behind the mark, so that a file of the log never stands without the seal it had.
+        seal::remove(&*self.filesystem, &self.directory, entry.sequence)?;
         if self.preparer.wants_spare(more_spares) {
             let spare = spare_path(&self.directory, entry.sequence);
             self.filesystem

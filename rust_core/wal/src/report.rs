@@ -20,6 +20,10 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// Whole frames behind the last mark of what was synced; written once more and synced.
     pub rewritten_frames: u64,
+    /// Files that were not read, since their seals say what is in them.
+    pub sealed_files: u64,
+    /// Bytes of the files that were read.
+    pub read_bytes: u64,
 }
 
 /// Bytes behind the last whole frame that a crash left; they were never acknowledged and were cut.

@@ -66,6 +66,7 @@ class FakeFile:
     records: int = 3
     size_bytes: int = 9000
     unfinished_bytes: int = 0
+    seal: str = "none"
     damage: list[SimpleNamespace] = field(default_factory=list)
 
 
@@ -97,6 +98,15 @@ def test_a_whole_log_is_told_by_file_and_in_sum(monkeypatch):
         "  unfinished: 1 byte at the end, of which nobody was told",
         "whole; 1 file, 1 lane, 3 records, positions 1 to 4, 9000 bytes",
     ]
+
+
+def test_a_seal_is_told_and_one_that_is_wrong_is_no_damage(monkeypatch):
+    whole, text = checked(monkeypatch, [FakeFile(seal="agrees"), FakeFile(seal="disagrees")])
+    assert whole
+    lines = text.splitlines()
+    assert "  9000 bytes  sealed  created" in lines[0]
+    assert "sealed" not in lines[1]
+    assert lines[2] == "  seal: does not agree with the file; the next start reads the file"
 
 
 def test_damage_and_its_repair_are_told(monkeypatch):

@@ -255,8 +255,9 @@ impl World {
             }
             74..82 => self.commit(),
             82..86 => self.life().lives.supervisor.turn(),
-            86..88 => self.life().lives.tidier.turn(),
-            88..92 => {
+            86..87 => self.life().lives.tidier.turn(),
+            87..89 => self.life().lives.sealer.turn(),
+            89..92 => {
                 let millis = self.random.below(1_500);
                 self.clock.advance(Duration::from_millis(millis));
             }
@@ -362,6 +363,7 @@ impl World {
             while matches!(life.lives.background.turn(), Turn::Again) {}
             life.lives.supervisor.turn();
             life.lives.tidier.turn();
+            life.lives.sealer.turn();
             self.commit();
             self.clock.advance(Duration::from_millis(200));
             self.collect_answers();

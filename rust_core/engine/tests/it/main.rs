@@ -9,5 +9,6 @@ mod durability;
 mod failure;
 mod release;
 mod requests;
+mod sealing;
 mod support;
 mod tail;

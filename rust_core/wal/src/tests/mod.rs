@@ -7,6 +7,7 @@ mod files;
 mod inspect;
 mod model;
 mod recovery;
+mod seal;
 mod support;
 mod tail;
 mod threads;

@@ -39,6 +39,8 @@ enum Act {
     Release {
         back: u64,
     },
+    /// Seals what can be sealed, or fails half-way.
+    Seal,
     Check,
 }
 
@@ -71,6 +73,7 @@ fn acts() -> impl Strategy<Value = Act> {
             .prop_map(|(nth, crashes)| Act::CrashTwice { nth, crashes }),
         2 => Just(Act::Reopen),
         2 => (0..6u64).prop_map(|back| Act::Release { back }),
+        2 => Just(Act::Seal),
         1 => Just(Act::Check),
     ]
 }
@@ -218,6 +221,7 @@ fn live(acts: Vec<Act>) {
                 promises.released = promises.released.max(up_to);
                 drop(log.release(up_to));
             }
+            Act::Seal => drop(log.seal(log.durable_position(), &[7; 32])),
             Act::Check => {
                 if machine.filesystem.is_off() {
                     continue;
