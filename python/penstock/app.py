@@ -25,6 +25,7 @@ from penstock.logs import logger
 from penstock.posthog.paths import SdkAnswers
 from penstock.posthog.static_files import MAX_OPEN_FILES
 from penstock.reload import LoadSettings, read_again
+from penstock.starting import StartingCommitter, StartingCore
 from penstock.transport.http import HttpFront, capture_front
 from penstock.transport.http_limits import HttpLimits
 
@@ -82,6 +83,9 @@ class GrpcLike(Protocol):
 
     async def start(self) -> str:
         """Listen, and give the real address."""
+
+    async def tell_health(self) -> None:
+        """Tell health checks how things are now."""
 
     def begin_drain(self) -> None:
         """Tell new calls, and health checks, to go elsewhere."""
@@ -160,7 +164,7 @@ class App:
         self.failed = False
 
     async def start(self) -> None:
-        """Open the data directory, recover, and listen. Nothing is answered before that is done.
+        """Listen, open the data directory, recover. Until that is done, requests get 503.
 
         Raises:
             DataDirectoryError: Unusable, or in use by another process.
@@ -170,33 +174,21 @@ class App:
         loop = asyncio.get_running_loop()
         allow_open_files(settings.max_connections + MAX_OPEN_FILES + _OTHER_FILES)
         remove_ready_file(settings.ready_file)
-        # On a thread: recovery may take long, and signals are to be heard meanwhile.
-        core = await loop.run_in_executor(None, self._parts.open_core, settings)
-        self._engine = engine = Engine(core)
-        committer = self._parts.committer(core, settings)
-        committed = await loop.run_in_executor(None, committer.open)
+        self._engine = engine = Engine(StartingCore())
+        # On a thread: recovery may take long, and signals and clients are to be heard meanwhile.
+        opening = loop.run_in_executor(None, self._open)
+        try:
+            pages = await self._listen(engine)
+        finally:
+            # Also if there is no port to listen on: a directory in use says more, and is closed.
+            core, committer, committed = await opening
+            engine.adopt(core)
+        pages.committer = self._committer = committer
         engine.start_notifications(loop)
         core.start(committed)
         committer.start()
-        self._committer = committer
-        self._sdk_answers = self._parts.sdk_answers(settings)
-        self._http = capture_front(
-            engine,
-            HttpLimits.of(settings),
-            self._parts.endpoints(),
-            prefixes=settings.prefix,
-            find_call=self._sdk_answers.find,
-        )
-        self._grpc = self._parts.grpc(engine, settings)
-        pages = AdminPages(engine, self._http, self._grpc, committer)
-        pages.addresses = self.addresses
-        self.addresses["http"] = await self._http.start(settings.http)
-        try:
-            self.addresses["grpc"] = await self._grpc.start()
-        except (RuntimeError, OSError) as error:
-            raise ListenError("grpc", settings.grpc, str(error)) from error
-        self._admin = admin_front(pages)
-        self.addresses["admin"] = await self._admin.start(settings.admin)
+        if self._grpc is not None:
+            await self._grpc.tell_health()
         self._core_log_task = asyncio.create_task(self._watch_core())
         self._reload_task = asyncio.create_task(self._reload_when_asked())
         self._warn_of_open_door()
@@ -206,6 +198,37 @@ class App:
         _log.info("ready", **self.addresses, pid=os.getpid(), version=__version__)
         if settings.ready_file is not None:
             write_ready_file(settings.ready_file, self.addresses)
+
+    def _open(self) -> tuple[CoreLike, CommitterLike, Mapping[str, Mapping[str, int]]]:
+        core = self._parts.open_core(self._settings)
+        try:
+            committer = self._parts.committer(core, self._settings)
+            return core, committer, committer.open()
+        except BaseException:
+            core.close()
+            raise
+
+    async def _listen(self, engine: Engine) -> AdminPages:
+        settings = self._settings
+        self._sdk_answers = self._parts.sdk_answers(settings)
+        self._http = capture_front(
+            engine,
+            HttpLimits.of(settings),
+            self._parts.endpoints(),
+            prefixes=settings.prefix,
+            find_call=self._sdk_answers.find,
+        )
+        self.addresses["http"] = await self._http.start(settings.http)
+        self._grpc = self._parts.grpc(engine, settings)
+        try:
+            self.addresses["grpc"] = await self._grpc.start()
+        except (RuntimeError, OSError) as error:
+            raise ListenError("grpc", settings.grpc, str(error)) from error
+        pages = AdminPages(engine, self._http, self._grpc, StartingCommitter())
+        pages.addresses = self.addresses
+        self._admin = admin_front(pages)
+        self.addresses["admin"] = await self._admin.start(settings.admin)
+        return pages
 
     async def run(self) -> None:
         """Serve until `request_stop`, or until the core has failed."""

@@ -161,7 +161,8 @@ class Engine:
     """Async façade over one opened core. All methods belong to the loop's thread.
 
     Attributes:
-        core: The core itself, for the fronts' hot path and the committer.
+        core: The core itself, for the fronts' hot path and the committer; at first perhaps one that
+            stands in for it, so it is looked up for each use.
     """
 
     def __init__(self, core: CoreLike) -> None:
@@ -169,6 +170,11 @@ class Engine:
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    def adopt(self, core: CoreLike) -> None:
+        """Go on with the opened core, instead of the stand-in that refused everything."""
+        self._check_process()
+        self.core = core
 
     def start_notifications(self, loop: asyncio.AbstractEventLoop) -> None:
         """Deliver finished requests on `loop` from now on."""

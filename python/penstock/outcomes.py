@@ -87,6 +87,7 @@ PUBLIC_TEXTS_USED_HERE: Final[dict[str, str]] = {
     "overloaded": "server is overloaded, please retry",
     "request_too_large": "maximum event size exceeded: request body",
     "shutting_down": "server is shutting down, please retry",
+    "starting": "server is starting, please retry",
     "unknown_token": "API key is not valid: unknown to this server",
     "unsupported_coding": "failed to decode request: unsupported content encoding",
 }

@@ -14,7 +14,7 @@ import pytest
 
 from penstock.app import App, Parts, allow_open_files, is_loopback, serve
 from penstock.config import Project, Settings
-from penstock.errors import ConfigError, InternalError, ListenError
+from penstock.errors import ConfigError, DataDirectoryError, InternalError, ListenError
 from penstock.greeting import greeting, own_command
 from penstock.posthog.paths import SdkAnswers
 from support.fake_core import ENDPOINTS, FakeCore
@@ -49,6 +49,9 @@ class FakeGrpc:
 
     async def start(self):
         return "127.0.0.1:1"
+
+    async def tell_health(self):
+        self.log.append("tell_health")
 
     def begin_drain(self):
         self.log.append("begin_drain")
@@ -207,7 +210,7 @@ async def test_a_failed_core_that_does_not_even_close_is_left(settings, parts, m
 async def test_order_of_start_and_stop(settings, parts):
     async with started(settings, parts):
         pass
-    assert parts.front.log == ["begin_drain", "stop"]
+    assert parts.front.log == ["tell_health", "begin_drain", "stop"]
     assert parts.core.calls == [
         "committer.open",
         "start",
@@ -216,6 +219,48 @@ async def test_order_of_start_and_stop(settings, parts):
         "committer.stop",
         "close",
     ]
+
+
+async def test_requests_get_503_until_the_core_is_open(settings, parts):
+    may_open = threading.Event()
+
+    def open_core(_settings):
+        assert may_open.wait(10)
+        return parts.core
+
+    parts.open_core = open_core
+    app = App(settings, parts)
+    starting = asyncio.ensure_future(app.start())
+    await until(lambda: "admin" in app.addresses)
+    for _ in range(2):
+        ((status, headers, body),) = await exchange(app.addresses["http"], post())
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"server is starting, please retry" in body
+    pages = get("/healthz") + get("/readyz") + get("/metrics") + get("/")
+    answers = await exchange(app.addresses["admin"], pages)
+    assert [status for status, _, _ in answers] == [200, 503, 200, 200]
+    assert answers[1][2] == b"not ready: starting\n"
+    ((status, _, body),) = await exchange(app.addresses["http"], get("/_readiness"))
+    assert (status, body) == (503, b"starting")
+    assert not settings.ready_file.exists()
+    assert not parts.core.submitted
+    may_open.set()
+    await starting
+    ((status, _, _),) = await exchange(app.addresses["http"], post())
+    assert status == 200
+    await app.shutdown()
+
+
+async def test_a_directory_in_use_says_more_than_a_port_in_use(parts):
+    # Who starts it twice is told of the first one, not that ports are busy.
+    def open_core(_settings):
+        raise DataDirectoryError("data_directory_in_use", "in use by another process")
+
+    parts.open_core = open_core
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(http=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(DataDirectoryError):
+            await serve(settings, parts=parts)
 
 
 async def test_ready_file_has_the_real_addresses_and_goes_with_the_service(settings, parts):

@@ -52,7 +52,7 @@ class AdminPages:
         self._engine = engine
         self._front = front
         self._grpc = grpc
-        self._committer = committer
+        self.committer = committer
         self.addresses: dict[str, str] = {}
 
     def healthz(self) -> Page:
@@ -80,7 +80,7 @@ class AdminPages:
             self._engine.core.metrics(),
             http_metrics(self._front),
             grpc_metrics(self._grpc),
-            self._committer.metrics(),
+            self.committer.metrics(),
         )
         text = "".join(part if part.endswith("\n") else f"{part}\n" for part in parts if part)
         return Page(200, _METRICS_TYPE, text.encode())
@@ -109,10 +109,10 @@ class AdminPages:
 
     def _commits(self) -> list[str]:
         conditions = []
-        if self._committer.held is not None:
-            conditions.append(f"commits held: {self._committer.held}")
-        if self._committer.failing is not None:
-            conditions.append(f"commits failing: {self._committer.failing}")
+        if self.committer.held is not None:
+            conditions.append(f"commits held: {self.committer.held}")
+        if self.committer.failing is not None:
+            conditions.append(f"commits failing: {self.committer.failing}")
         return conditions
 
 

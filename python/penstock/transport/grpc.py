@@ -107,7 +107,7 @@ class GrpcFront:
             raise ListenError("grpc", address, "the port is in use or the address not ours")
         await server.start()
         self._server = server
-        await self._tell_health()
+        await self.tell_health()
         self._health_task = asyncio.create_task(self._watch_health())
         shown = f"[{host}]" if ":" in host else host
         return f"{shown}:{real_port}"
@@ -219,9 +219,10 @@ class GrpcFront:
     async def _watch_health(self) -> None:
         while True:
             await asyncio.sleep(HEALTH_SECONDS)
-            await self._tell_health()
+            await self.tell_health()
 
-    async def _tell_health(self) -> None:
+    async def tell_health(self) -> None:
+        """Tell health checks now what they would be told within a second."""
         serving = not self._draining and self._engine.would_accept()
         told = health_pb2.HealthCheckResponse
         status = told.SERVING if serving else told.NOT_SERVING

@@ -251,13 +251,13 @@ async def test_health_follows_what_the_core_would_accept(served: Served) -> None
     told = health_pb2.HealthCheckResponse
     assert await health(served) == told.SERVING
     served.core.now = ("draining", "")
-    await served.front._tell_health()
+    await served.front.tell_health()
     assert await health(served) == told.NOT_SERVING
     served.core.now = ("ready", "")
-    await served.front._tell_health()
+    await served.front.tell_health()
     assert await health(served) == told.SERVING
     served.front.begin_drain()
-    await served.front._tell_health()
+    await served.front.tell_health()
     assert await health(served) == told.NOT_SERVING
 
 
