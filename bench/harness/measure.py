@@ -5,9 +5,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.disk import sync_times
 from harness.load import Offered, offer
+from harness.restart import restart
 from harness.scenario import Scenario
-from harness.server import ROOT, Penstock, start
+from harness.server import ROOT, Life, Peer, Penstock, start
 
 # On the disk that the repository is on: a memory file system would make every sync free.
 SCRATCH = ROOT / ".build" / "bench"
@@ -31,11 +33,17 @@ def measure(scenario: Scenario, program: Path, *, smoke: bool) -> Row:
     SCRATCH.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{scenario.name}-", dir=SCRATCH))
     try:
+        if scenario.kind == "restart":
+            row, acknowledged, last, life = restart(scenario, program, folder, smoke=smoke)
+            return _finished(scenario, last, life, row, acknowledged)
         server = start(scenario, folder)
         try:
             if scenario.kind == "sustained":
                 assert isinstance(server, Penstock)
                 row, acknowledged = _sustained(scenario, program, server, smoke=smoke)
+            elif scenario.kind == "acknowledge":
+                assert isinstance(server, Penstock)
+                row, acknowledged = _acknowledge(scenario, program, server, folder)
             else:
                 warmup = 0
                 target = server.target(scenario.protocol)
@@ -51,21 +59,71 @@ def measure(scenario: Scenario, program: Path, *, smoke: bool) -> Row:
             life = server.stop()
         finally:
             server.kill()
-        stored, different = server.stored()
-        if (stored, different) != (acknowledged, acknowledged):
-            message = (
-                f"{scenario.name}: acknowledged {acknowledged} events, stored {stored} rows "
-                f"with {different} different ids"
-            )
-            raise SystemExit(message)
-        row["stored_events"] = stored
-        row["max_rss_mb"] = life.max_rss_mb
-        row["drain_seconds"] = life.drain_seconds
-        row["life_cpu_seconds"] = life.cpu_seconds
-        row["stored_per_cpu_second"] = stored / life.cpu_seconds
-        return row
+        return _finished(scenario, server, life, row, acknowledged)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _finished(
+    scenario: Scenario, server: Penstock | Peer, life: Life, row: Row, acknowledged: int
+) -> Row:
+    """Check what is stored, and add what the server's whole life took."""
+    stored, different = server.stored()
+    if (stored, different) != (acknowledged, acknowledged):
+        message = (
+            f"{scenario.name}: acknowledged {acknowledged} events, stored {stored} rows "
+            f"with {different} different ids"
+        )
+        raise SystemExit(message)
+    row["stored_events"] = stored
+    row["max_rss_mb"] = life.max_rss_mb
+    row["drain_seconds"] = life.drain_seconds
+    row["life_cpu_seconds"] = life.cpu_seconds
+    row["stored_per_cpu_second"] = stored / life.cpu_seconds
+    return row
+
+
+def _acknowledge(
+    scenario: Scenario, program: Path, server: Penstock, folder: Path
+) -> tuple[Row, int]:
+    """The time to the acknowledgement at half of the closed loop's rate, beside the disk's own.
+
+    The disk is asked before and after, on the same file system, with writes of the size that commit
+    groups have at that rate.
+    """
+    target = server.target(scenario.protocol)
+    acknowledged = 0
+
+    def run(space: int, rate: int | None, seconds: float) -> Offered:
+        nonlocal acknowledged
+        _settle(server)
+        offered = offer(
+            program, scenario, target, server.pid, seconds=seconds, id_space=space, rate=rate
+        )
+        acknowledged += offered.events
+        return offered
+
+    ceiling = run(0, None, scenario.seconds / 3)
+    rate = max(1, int(ceiling.requests / ceiling.seconds / 2))
+    groups = server.metric("penstock_wal_commit_groups_total")
+    warm = run(1, rate, scenario.seconds / 3)
+    groups = max(1.0, server.metric("penstock_wal_commit_groups_total") - groups)
+    group_bytes = int(warm.bytes / groups)
+    _settle(server)
+    before = sync_times(folder, group_bytes, scenario.seconds / 6)
+    offered = run(2, rate, scenario.seconds)
+    _settle(server)
+    after = sync_times(folder, group_bytes, scenario.seconds / 6)
+    disk_p99_ms = max(before.p99_ms, after.p99_ms)
+    row = _rates(offered) | {
+        "ceiling_events_per_second": ceiling.events / ceiling.seconds,
+        "group_bytes": float(group_bytes),
+        "disk_p50_ms": max(before.p50_ms, after.p50_ms),
+        "disk_p99_ms": disk_p99_ms,
+        "p99_above_disk_ms": offered.p99_ms - disk_p99_ms,
+        "unsent_requests": float(offered.unsent),
+    }
+    return row, acknowledged
 
 
 def _rates(offered: Offered) -> Row:

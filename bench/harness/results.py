@@ -17,6 +17,8 @@ from harness.server import PENSTOCK, ROOT
 
 RESULTS = ROOT / "bench" / "results"
 README = ROOT / "bench" / "README.md"
+# Kinds whose rows are comparable, and stand in one table.
+_LOADS = {"burst", "sustained"}
 BEGIN = "<!-- results: begin (written by bench/run.py) -->"
 END = "<!-- results: end -->"
 
@@ -75,6 +77,7 @@ def save(scenario: Scenario, rows: list[Row]) -> None:
     RESULTS.mkdir(exist_ok=True)
     content = {
         "scenario": scenario.name,
+        "kind": scenario.kind,
         "question": scenario.question,
         "machine": machine(),
         "settings": scenario.environment,
@@ -110,7 +113,10 @@ def _section() -> str:
         " stored per CPU s, whole life | peak RSS MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    lines += [_line(result) for result in results]
+    lines += [_line(result) for result in results if result.get("kind", "burst") in _LOADS]
+    for result in results:
+        if result.get("kind", "burst") not in _LOADS:
+            lines += _all_numbers(result)
     lines += ["", *_goals(results)]
     ratio = _ratio(results)
     if ratio:
@@ -141,16 +147,41 @@ def _line(result: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _is_cost(key: str) -> bool:
+    """Whether less is better."""
+    return not key.endswith("_per_second") and key.endswith(("_mb", "_ms", "_seconds"))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def _all_numbers(result: dict[str, Any]) -> list[str]:
+    """Every number of a scenario that is no row of the common table."""
+    lines = [
+        "",
+        f"`{result['scenario']}`: {result['question']} ({len(result['runs'])} runs)",
+        "",
+        "| number | median | smallest to largest |",
+        "|---|---|---|",
+    ]
+    for key, value in result["summary"].items():
+        spread = f"{_number(value['min'])} to {_number(value['max'])}"
+        lines.append(f"| {key} | {_number(value['median'])} | {spread} |")
+    return lines
+
+
 def _goals(results: list[dict[str, Any]]) -> list[str]:
     lines = ["| goal | wanted | measured | reached |", "|---|---|---|---|"]
     for result in results:
         for key, wanted in result["goal"].items():
             measured = result["summary"][key]["median"]
-            reached = measured <= wanted if key == "max_rss_mb" else measured >= wanted
-            sign = "≤" if key == "max_rss_mb" else "≥"
+            at_most = _is_cost(key)
+            reached = measured <= wanted if at_most else measured >= wanted
+            sign = "≤" if at_most else "≥"
+            told = f"{sign} {_number(wanted)} | {_number(measured)}"
             lines.append(
-                f"| `{result['scenario']}` {key} | {sign} {wanted:,.0f} | {measured:,.0f} | "
-                f"{'yes' if reached else 'no'} |"
+                f"| `{result['scenario']}` {key} | {told} | {'yes' if reached else 'no'} |"
             )
     return lines
 

@@ -13,7 +13,7 @@ class Scenario:
 
     name: str
     question: str
-    kind: Literal["burst", "sustained"]
+    kind: Literal["burst", "sustained", "acknowledge", "restart"]
     events: int
     server: str = "penstock"
     protocol: Literal["http", "grpc"] = "http"

@@ -43,10 +43,13 @@ def cpu_seconds(pid: int) -> float:
 class _Process:
     """A child on the server's core; its rusage is taken when it ends."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, command: list[str], environment: dict[str, str], log: Path, *, pinned: bool = True
+    ) -> None:
+        pin = [shutil.which("taskset") or "taskset", "-c", SERVER_CORE] if pinned else []
         with log.open("wb") as out:
             self._child = subprocess.Popen(
-                [shutil.which("taskset") or "taskset", "-c", SERVER_CORE, *command],
+                [*pin, *command],
                 env={**os.environ, **environment},
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -91,13 +94,20 @@ class _Process:
 
 
 class Penstock:
-    """`penstock serve` on free ports, with the scenario's settings."""
+    """`penstock serve` on free ports, with the scenario's settings.
 
-    def __init__(self, scenario: Scenario, folder: Path) -> None:
+    With `http_port`, that one; then it is not waited for.
+    """
+
+    def __init__(
+        self, scenario: Scenario, folder: Path, *, http_port: int = 0, pinned: bool = True
+    ) -> None:
         self.data = folder / "data"
-        ready = folder / "ready.json"
+        self._ready = ready = folder / "ready.json"
+        ready.unlink(missing_ok=True)
+        ports = {"http": http_port, "grpc": 0, "admin": 0}
         listeners = [
-            word for name in ("http", "grpc", "admin") for word in (f"--{name}", "127.0.0.1:0")
+            word for name, port in ports.items() for word in (f"--{name}", f"127.0.0.1:{port}")
         ]
         self._process = _Process(
             [
@@ -112,30 +122,43 @@ class Penstock:
             # The drain after a burst takes longer than a service manager's patience.
             {"PENSTOCK_DRAIN_TIMEOUT_SECONDS": str(STOP_SECONDS - 60), **scenario.environment},
             folder / "server.log",
+            pinned=pinned,
         )
         self.pid = self._process.pid
+        self._addresses: dict[str, str] = {}
+        if http_port == 0:
+            self.wait_until_ready()
+
+    def check_running(self) -> None:
+        self._process.check_running()
+
+    def wait_until_ready(self) -> None:
         began = time.monotonic()
-        while not ready.exists():
+        while not self._ready.exists():
             self._process.check_running()
             if time.monotonic() - began > START_SECONDS:
                 self._process.kill()
                 message = f"not ready after {START_SECONDS} s:\n{self._process.log_tail()}"
                 raise SystemExit(message)
             time.sleep(0.02)
-        self._addresses = json.loads(ready.read_text())
+        self._addresses = json.loads(self._ready.read_text())
 
     def target(self, protocol: str) -> str:
         return str(self._addresses[protocol])
 
     def backlog_bytes(self) -> int:
         """Bytes of the log that are durable and not yet in the table."""
+        return int(self.metric("penstock_wal_backlog_bytes"))
+
+    def metric(self, name: str) -> float:
+        """One number of `/metrics`, without labels."""
         with urllib.request.urlopen(f"http://{self.target('admin')}/metrics", timeout=10) as answer:
             text = answer.read().decode()
-        match = re.search(r"^penstock_wal_backlog_bytes(?:\{.*\})? (\S+)$", text, re.MULTILINE)
+        match = re.search(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
         if match is None:
-            message = "/metrics has no penstock_wal_backlog_bytes"
+            message = f"/metrics has no {name}"
             raise SystemExit(message)
-        return int(float(match[1]))
+        return float(match[1])
 
     def stop(self) -> Life:
         return self._process.stop()
@@ -162,7 +185,7 @@ class Peer:
     def __init__(self, scenario: Scenario, folder: Path) -> None:
         self.data = folder / "data"
         self.data.mkdir(parents=True)
-        self._port = _free_port()
+        self._port = free_port()
         self._process = _Process(
             [str(_peer_python()), str(PEERS / f"{scenario.server}.py")],
             {"PEER_DATA_DIR": str(self.data), "PEER_PORT": str(self._port)},
@@ -233,7 +256,7 @@ def _peer_python() -> Path:
     return python
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -7,9 +7,11 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot go on stops")]
 
 mod decode;
+mod dedup;
 mod segment;
 mod wal;
 
+use std::io::Write as _;
 use std::path::Path;
 
 use criterion::{Throughput, criterion_group, criterion_main};
@@ -46,5 +48,17 @@ fn scratch() -> TempDir {
     tempfile::tempdir_in(root).expect("the target directory is there")
 }
 
-criterion_group!(benches, decode::benches, wal::benches, segment::benches);
+/// Says what no timing says, beside Criterion's own lines.
+fn note(text: &str) {
+    // Nobody need listen.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+criterion_group!(
+    benches,
+    decode::benches,
+    dedup::benches,
+    wal::benches,
+    segment::benches
+);
 criterion_main!(benches);
