@@ -381,7 +381,10 @@ def test_temporary_folder_is_gone_after_a_signal(tmp_path: Path, number: signal.
         folder = Path(process.stdout.readline().decode().strip())
         assert (folder / "rows.parquet").exists()
         process.send_signal(number)
-        code = process.wait(30)
+        try:
+            code = process.wait(30)
+        finally:
+            process.kill()
     assert not folder.exists()
     assert code == (-number if number == signal.SIGINT else 128 + number)
 
