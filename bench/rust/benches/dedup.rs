@@ -5,7 +5,6 @@
 //! a million each by default, so that a smoke run is short; the goals are for 4 and 100 million.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
