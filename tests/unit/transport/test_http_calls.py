@@ -158,7 +158,11 @@ def test_a_body_of_flags_is_bounded():
     fits = b'{"token":"phc_1"}'.ljust(MAX_FLAGS_BODY_BYTES)
     connection.send(post("/flags/", fits))
     assert connection.answer()[0] == 200
-    connection.send(post("/flags/", fits + b" "))
+    over = post("/flags/", fits + b" ")
+    # Told by its head, it is not even kept.
+    connection.send(over[:-9])
+    assert connection.front.receiving_bytes == 0
+    connection.send(over[-9:])
     assert connection.answer()[0] == 413
     chunked = b"POST /flags/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     connection.send(chunked, b"%x\r\n%s \r\n0\r\n\r\n" % (len(fits) + 1, fits))

@@ -163,7 +163,7 @@ async def test_a_client_that_goes_away_lets_go_of_its_file(folder):
 
 @on_uvloop
 async def test_a_client_that_takes_for_ever_is_ended(folder):
-    async with listening(folder, file_timeout_seconds=0.05) as listener:
+    async with listening(folder, file_timeout_seconds=0.05, write_timeout_seconds=1e6) as listener:
         reader, writer = await listener.connect(limit=1024)
         writer.write(get("/static/large.js"))
         await connected(listener)
