@@ -53,6 +53,10 @@ class StartingCore:
         """Not for this one."""
         raise AssertionError(committed)
 
+    def replace_projects(self, projects_json: str) -> None:  # noqa: ARG002 - the core's signature
+        """Not for this one: settings are read again once the core is open."""
+        raise AssertionError
+
     def flush(self) -> None:
         """Do nothing: nothing is here."""
 
