@@ -217,12 +217,17 @@ def test_a_small_log_limit_is_no_end(start: StartServer, tmp_path: Path) -> None
     server = start(**NEVER_FLUSHED)
     source = server.data_dir
     padding = {"padding": "x" * 30_000}
-    for number in range(100):
+    for number in range(200):
         event = {"event": f"e{number}", "distinct_id": "ada", "properties": padding}
         assert server.post_json("/batch", {"api_key": TOKEN, "batch": [event]}).status == 200
     server.kill()
     target = new_directory(tmp_path / "target")
-    limits = {"max_wal_bytes": 1 << 20, "wal_file_bytes": 64 << 10, "flush_interval_seconds": 0.1}
+    limits = {
+        "max_request_bytes": 1 << 20,
+        "max_wal_bytes": 4 << 20,
+        "wal_file_bytes": 64 << 10,
+        "flush_interval_seconds": 0.1,
+    }
     done = replay(source, target, **limits)
     assert done.returncode == 0, done.stderr
     assert rows(target) == rows(source)
