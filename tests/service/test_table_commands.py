@@ -240,6 +240,31 @@ def test_believing_the_note_brings_nothing_back(start: StartServer) -> None:
     assert committed_names(data_dir) == Counter(["while held"])
 
 
+@pytest.mark.parametrize("believe", ["transactions", "note"])
+def test_a_table_that_is_made_late_is_adopted_though_it_is_gone(
+    start: StartServer, believe: str
+) -> None:
+    server = start(**SETTINGS)
+    data_dir = server.data_dir
+    properties = {"token": TOKEN, "$session_id": "s1", "$snapshot_data": ["x"]}
+    snapshot = {"event": "$snapshot", "distinct_id": "ada", "properties": properties}
+    assert server.post_json("/s/", [snapshot]).status == 200
+    assert server.stop() == 0
+    assert (data_dir / "recordings").is_dir()
+    shutil.rmtree(data_dir / "recordings")
+    info = table("info", "--data-dir", data_dir)
+    assert "commits are held: table_missing" in info.stdout
+    done = table("adopt", "--believe", believe, "--data-dir", data_dir)
+    assert done.returncode == 0, done.stderr
+    assert table("info", "--data-dir", data_dir).returncode == 0
+    server = start(**SETTINGS)
+    count = server.query("SELECT count(*) AS n FROM recordings")[0]["n"]
+    assert (count > 0) == (believe == "transactions")
+    assert server.stop() == 0
+    assert "event=commits_held" not in server.log()
+    assert table("info", "--data-dir", data_dir).returncode == 0
+
+
 def test_what_would_be_refused_again_is_not_adopted(start: StartServer) -> None:
     server = start(**SETTINGS)
     data_dir = server.data_dir
@@ -257,7 +282,7 @@ def test_an_unknown_table_is_exit_2(start: StartServer) -> None:
     server = start(**SETTINGS)
     refused = table("adopt", "event", "--data-dir", server.data_dir)
     assert refused.returncode == 2
-    assert "no table 'event'; there are events, rejected" in refused.stderr
+    assert "no table 'event'; there are events, rejected, recordings" in refused.stderr
 
 
 def test_without_a_data_directory_it_is_exit_3(tmp_path: Path) -> None:

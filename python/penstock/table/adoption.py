@@ -173,20 +173,27 @@ def adopt(
         check(one.table)
     tables = dict(inspection.note.tables)
     for one in plans:
-        tables[one.table.name] = _settle(data_dir, one, schema_of(one.table.name))
+        settled = _settle(data_dir, one, schema_of(one.table.name))
+        if settled is None:
+            tables.pop(one.table.name, None)
+        else:
+            tables[one.table.name] = settled
     # What all tables have is known again after the next cut; until then queries read a little more.
     keeper.write_table_note(notes.encode(Note(tables)))
 
 
-def _settle(data_dir: Path, one: Plan, schema: TableSchema) -> TableNote:
+def _settle(data_dir: Path, one: Plan, schema: TableSchema) -> TableNote | None:
+    """Take a table as it is; None if it is left to be made with its first row."""
     table = LogTable(data_dir.absolute(), schema)
     lanes = list(one.passed)
     try:
         # Without a note: it is taken as it is, mended where a start would mend a new one.
-        seen = table.open(None, lanes)
+        seen = table.open_or_make(lanes) if lanes else table.open(None, lanes)
         if any(seen.get(lane, -1) < position for lane, position in one.passed.items()):
             table.commit((), one.passed)
     except HoldCommitsError as error:
         raise AdoptionError("not_to_be_adopted", str(error)) from error
     _log.warning("table_adopted", table=one.table.name, believed=one.belief, version=table.version)
+    if not table.made:
+        return None
     return TableNote(table.table_id, table.version, newest_lanes({**seen, **one.passed}))

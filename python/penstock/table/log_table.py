@@ -140,6 +140,13 @@ class LogTable:
             return {}
         return self._open_or_create(note, lanes)
 
+    def open_or_make(self, lanes: Iterable[str]) -> dict[str, int]:
+        """Open the table as it is, or create it now, also one that is made late; as `open`."""
+        self._table = None
+        self._synced_version = -1
+        self._made = True
+        return self._open_or_create(None, lanes)
+
     def _is_there(self) -> bool:
         return bool(self._files.entries() or self._files.checkpoints())
 

@@ -227,7 +227,10 @@ def stored_events(data_dir: Path, events: Sequence[tuple[int, str, str, str]]) -
     for start in range(0, len(events), MAX_ASKED_IDS):
         # Ids are written by the core: 36 characters that SQL takes as they are.
         ids = ", ".join(f"'{one[1]}'" for one in events[start : start + MAX_ASKED_IDS])
-        sql = f"SELECT uuid, event, distinct_id FROM events WHERE uuid IN ({ids})"  # noqa: S608 - as above
+        sql = " UNION ALL ".join(
+            f"SELECT uuid, event, distinct_id FROM {table} WHERE uuid IN ({ids})"  # noqa: S608 - as above
+            for table in ("events", "recordings")
+        )
         found.update(run_query(data_dir, sql).rows)
     return [index for index, *key in events if tuple(key) in found]
 
