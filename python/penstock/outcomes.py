@@ -78,6 +78,13 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "missing_snapshot_data": _INVALID,
     "missing_session_id": _INVALID,
     "invalid_session_id": _INVALID,
+    "wrong_content_type": _INVALID,
+    "invalid_multipart": _INVALID,
+    "invalid_otlp": _INVALID,
+    # Not 413: an export can't be split by its exporter.
+    "too_many_spans": _INVALID,
+    "not_an_ai_event": _INVALID,
+    "missing_ai_model": _INVALID,
 }
 
 PUBLIC_TEXTS_USED_HERE: Final[dict[str, str]] = {

@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use criterion::{Throughput, criterion_group, criterion_main};
-use penstock_model::{Coding, DecodeLimits, Endpoint, RequestContext};
+use penstock_model::{BodyForm, Coding, DecodeLimits, Endpoint, RequestContext};
 use tempfile::TempDir;
 
 /// Rates in events and in bytes of plain JSON.
@@ -34,6 +34,7 @@ fn request_context(coding: Coding) -> RequestContext {
         limits: DecodeLimits::DEFAULT,
         endpoint: Endpoint::Batch,
         coding,
+        form: BodyForm::Events,
         received_at_us: 1_768_482_000_000_000,
         client_address: None,
         sent_at_us: None,

@@ -3,8 +3,10 @@
 //! A request is decoded in steps: forms and content codings (`coding`), UTF-8 (`utf8`), one pass over the JSON
 //! that notes where each event's fields lie (`json`, `envelope`, `event`), and one look at each
 //! event that decides its outcome (`token`, `verdict`). The same payload and context always give the
-//! same [`penstock_model::Batch`], so a replay stores what the first decode promised.
+//! same [`penstock_model::Batch`], so a replay stores what the first decode promised. AI events that
+//! come as a form or as spans are written as JSON first (`ai`).
 
+mod ai;
 mod coding;
 mod distinct_id;
 mod elements;
@@ -23,6 +25,7 @@ mod utf8;
 mod uuids;
 mod verdict;
 
+pub use ai::{MAX_FORM_BYTES, MAX_OTLP_BYTES, body_form, content_type, export_response};
 pub use coding::{coding_name, expected_decoded_bytes};
-pub use request::{DECODER_VERSION, Workspace, decode_request};
+pub use request::{DECODER_VERSION, Workspace, decode_request, decode_with_answer};
 pub use token::check_token;

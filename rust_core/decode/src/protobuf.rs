@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use penstock_model::{AckLevel, Code, Coding, Outcome, Refusal};
 
-const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-const LENGTH_DELIMITED: u64 = 2;
+pub(crate) const VARINT: u64 = 0;
+pub(crate) const FIXED64: u64 = 1;
+pub(crate) const LENGTH_DELIMITED: u64 = 2;
 const FIXED32: u64 = 5;
 
 /// An `AppendRequest`. Of a field that comes more than once the last one holds.
@@ -34,11 +34,7 @@ pub fn decode_append_request(message: &[u8]) -> Result<AppendMessage, Refusal> {
     let mut reader = Reader { message, at: 0 };
     let mut request = AppendMessage::default();
     while reader.at < message.len() {
-        let tag = reader.varint()?;
-        let (field, wire_type) = (tag >> 3, tag & 7);
-        if field == 0 || field > 0x1fff_ffff {
-            return invalid("field number out of range");
-        }
+        let (field, wire_type) = reader.tag()?;
         let expected = match field {
             1 | 3 => LENGTH_DELIMITED,
             2 | 4 | 5 => VARINT,
@@ -88,15 +84,26 @@ fn invalid<T>(detail: &str) -> Result<T, Refusal> {
     Err(Refusal::new(Code::InvalidMessage, detail))
 }
 
-#[derive(Debug)]
-struct Reader<'a> {
-    message: &'a [u8],
-    at: usize,
+/// Goes forward through one message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a> {
+    pub(crate) message: &'a [u8],
+    pub(crate) at: usize,
 }
 
 impl Reader<'_> {
+    /// Reads what a field begins with: its number and its wire type.
+    pub(crate) fn tag(&mut self) -> Result<(u64, u64), Refusal> {
+        let tag = self.varint()?;
+        let (field, wire_type) = (tag >> 3, tag & 7);
+        if field == 0 || field > 0x1fff_ffff {
+            return invalid("field number out of range");
+        }
+        Ok((field, wire_type))
+    }
+
     /// Reads a number of up to ten bytes.
-    fn varint(&mut self) -> Result<u64, Refusal> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Refusal> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let Some(&byte) = self.message.get(self.at) else {
@@ -117,12 +124,12 @@ impl Reader<'_> {
     }
 
     /// Reads a length and passes as many bytes.
-    fn bytes(&mut self) -> Result<Range<usize>, Refusal> {
+    pub(crate) fn bytes(&mut self) -> Result<Range<usize>, Refusal> {
         let len = self.varint()?;
         self.pass(len)
     }
 
-    fn pass(&mut self, len: u64) -> Result<Range<usize>, Refusal> {
+    pub(crate) fn pass(&mut self, len: u64) -> Result<Range<usize>, Refusal> {
         let left = self.message.len() - self.at;
         match usize::try_from(len) {
             Ok(len) if len <= left => {
@@ -134,7 +141,7 @@ impl Reader<'_> {
         }
     }
 
-    fn skip(&mut self, wire_type: u64) -> Result<(), Refusal> {
+    pub(crate) fn skip(&mut self, wire_type: u64) -> Result<(), Refusal> {
         match wire_type {
             VARINT => self.varint().map(|_| ()),
             FIXED64 => self.pass(8).map(|_| ()),
@@ -189,7 +196,7 @@ pub fn encode_append_response(
 }
 
 /// Writes a number field; zero is what an absent field reads as and is left out.
-fn write_number(out: &mut Vec<u8>, field: u64, value: u64) {
+pub(crate) fn write_number(out: &mut Vec<u8>, field: u64, value: u64) {
     if value != 0 {
         write_varint(out, field << 3 | VARINT);
         write_varint(out, value);
@@ -197,7 +204,7 @@ fn write_number(out: &mut Vec<u8>, field: u64, value: u64) {
 }
 
 /// Writes a string, bytes or message field; an empty one is left out.
-fn write_bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
+pub(crate) fn write_bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
     if !value.is_empty() {
         write_varint(out, field << 3 | LENGTH_DELIMITED);
         write_varint(out, value.len() as u64);

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
-use penstock_model::{Batch, BatchText, Code, Endpoint, Payload, Refusal, RequestContext, Text};
+use penstock_model::{
+    Batch, BatchText, BodyForm, Code, Endpoint, Payload, Refusal, RequestContext, Text,
+};
 
+use crate::ai;
 use crate::coding::Decompressors;
 use crate::envelope::{self, Envelope, Shape};
 use crate::event::{RawEvent, Root};
@@ -26,8 +29,8 @@ const MAX_KEPT_EVENTS: usize = 2_048;
 /// What a thread uses again from request to request.
 #[derive(Debug, Default)]
 pub struct Workspace {
-    decompressors: Decompressors,
-    events: Vec<RawEvent>,
+    pub(crate) decompressors: Decompressors,
+    pub(crate) events: Vec<RawEvent>,
 }
 
 /// Decodes a request: undoes its content coding, reads its envelope and decides each event.
@@ -45,6 +48,31 @@ pub fn decode_request(
     context: &RequestContext,
     workspace: &mut Workspace,
 ) -> Result<Batch, Refusal> {
+    decode_with_answer(payload, context, workspace).map(|(batch, _)| batch)
+}
+
+/// The same, with what the answer says once the events are stored, where only the body tells that
+/// ([`BodyForm::AiParts`]: JSON).
+pub fn decode_with_answer(
+    payload: &Payload,
+    context: &RequestContext,
+    workspace: &mut Workspace,
+) -> Result<(Batch, Option<String>), Refusal> {
+    let decoded = if context.form == BodyForm::Events {
+        decode_events(payload, context, workspace).map(|batch| (batch, None))
+    } else {
+        ai::decode(payload, context, workspace)
+    };
+    workspace.events.clear();
+    workspace.events.shrink_to(MAX_KEPT_EVENTS);
+    decoded
+}
+
+fn decode_events(
+    payload: &Payload,
+    context: &RequestContext,
+    workspace: &mut Workspace,
+) -> Result<Batch, Refusal> {
     let bytes = read_bytes(payload, context, &mut workspace.decompressors)?;
     let events = &mut workspace.events;
     let (decoded, repaired) = if let Ok(text) = simdutf8::basic::from_utf8(&bytes) {
@@ -53,8 +81,6 @@ pub fn decode_request(
         let text = utf8::repair(&bytes, max_text_bytes(context))?;
         (decode_text(&text, true, context, events), Some(text))
     };
-    events.clear();
-    events.shrink_to(MAX_KEPT_EVENTS);
     let mut batch = decoded?;
     batch.text = match (repaired, bytes) {
         (Some(text), _) => BatchText::Decoded(text.into_bytes()),
@@ -86,12 +112,12 @@ fn read_bytes<'a>(
     decompressors.undo(payload, context.coding, max_bytes)
 }
 
-fn missing_payload() -> Refusal {
+pub(crate) fn missing_payload() -> Refusal {
     Refusal::new(Code::MissingPayload, "the body is empty")
 }
 
 /// Decodes a text. The batch's own is left for the caller to put in.
-fn decode_text(
+pub(crate) fn decode_text(
     text: &str,
     repaired: bool,
     context: &RequestContext,

@@ -1,6 +1,7 @@
 //! Event ids: reading the forms that clients send, and making one where there is none.
 
 use penstock_model::Uuid;
+use sha1_smol::Sha1;
 
 /// Reads a UUID in any of the forms that the common library of Rust reads: hyphenated, 32 digits,
 /// in braces, or as `urn:uuid:`; in either case.
@@ -76,6 +77,17 @@ pub(crate) fn make_v7(timestamp_us: i64, seed: [u8; 16], index: usize) -> Uuid {
     Uuid(value.to_be_bytes())
 }
 
+/// Makes the version 5 UUID (RFC 9562 §5.5) of a name: SHA-1 of both, cut.
+pub(crate) fn make_v5(namespace: u128, name: &[u8]) -> Uuid {
+    let mut hash = Sha1::from(namespace.to_be_bytes());
+    hash.update(name);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.digest().bytes()[..16]);
+    bytes[6] = bytes[6] & 0x0f | 0x50;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Uuid(bytes)
+}
+
 /// Number `index` of the SplitMix64 sequence that starts at `seed` (Steele, Lea, Flood, 2014).
 fn split_mix(seed: u64, index: u64) -> u64 {
     let mut bits = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -141,6 +153,16 @@ mod tests {
             assert!(all.insert(make_v7(5, [2; 16], index)));
             assert_eq!(make_v7(5, [1; 16], index), make_v7(5, [1; 16], index));
         }
+    }
+
+    #[test]
+    fn named_ids_are_those_of_the_standard() {
+        // RFC 9562, appendix A.4: the DNS namespace and this name.
+        let namespace = 0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8;
+        assert_eq!(
+            make_v5(namespace, b"www.example.com").to_string(),
+            "2ed6657d-e927-568b-95e1-2665a8aea6a2"
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::cell::Cell;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use penstock_decode::{DECODER_VERSION, Workspace, decode_request};
-use penstock_model::{Code, Coding, DecodeLimits, Endpoint, Payload, RequestContext};
+use penstock_model::{BodyForm, Code, Coding, DecodeLimits, Endpoint, Payload, RequestContext};
 
 struct Counting;
 
@@ -60,6 +60,7 @@ fn most_held_of(body: Vec<u8>, coding: Coding, limits: DecodeLimits) -> (usize, 
         limits,
         endpoint: Endpoint::Batch,
         coding,
+        form: BodyForm::Events,
         received_at_us: 1_767_225_600_000_000,
         client_address: None,
         sent_at_us: None,

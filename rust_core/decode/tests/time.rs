@@ -6,7 +6,7 @@
 //! it waited. This is not among the tests in `src`, where no clock is.
 
 use penstock_decode::{DECODER_VERSION, Workspace, decode_request};
-use penstock_model::{Coding, DecodeLimits, Endpoint, Payload, RequestContext};
+use penstock_model::{BodyForm, Coding, DecodeLimits, Endpoint, Payload, RequestContext};
 use rustix::time::{ClockId, clock_gettime};
 
 const RUNS: usize = 5;
@@ -26,6 +26,7 @@ fn best_time(body: Vec<u8>, workspace: &mut Workspace) -> u64 {
         limits: DecodeLimits::DEFAULT,
         endpoint: Endpoint::Batch,
         coding: Coding::Unspecified,
+        form: BodyForm::Events,
         received_at_us: 1_767_225_600_000_000,
         client_address: None,
         sent_at_us: None,

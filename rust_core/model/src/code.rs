@@ -106,6 +106,18 @@ codes! {
         "replay event submitted without snapshot data";
     MissingSessionId, "missing_session_id", Event, "replay event submitted without session id";
     InvalidSessionId, "invalid_session_id", Event, "replay event has invalid session id";
+    WrongContentType, "wrong_content_type", Request,
+        "failed to decode request: wrong content type";
+    InvalidMultipart, "invalid_multipart", Request,
+        "failed to decode request: invalid multipart data";
+    InvalidOtlp, "invalid_otlp", Request,
+        "failed to parse request: not a valid OTLP trace export";
+    TooManySpans, "too_many_spans", Request, "failed to parse request: too many spans";
+    // One event.
+    NotAnAiEvent, "not_an_ai_event", Event,
+        "failed to parse request: event name does not begin with $ai_";
+    MissingAiModel, "missing_ai_model", Event,
+        "failed to parse request: $ai_model is missing or empty";
 }
 
 impl Code {

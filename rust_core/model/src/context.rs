@@ -42,11 +42,15 @@ pub enum Endpoint {
     AiBatch = 7,
     /// Session replay: `/s`.
     Recordings = 16,
+    /// One AI event in parts, `multipart/form-data`.
+    Ai = 20,
+    /// Spans of OpenTelemetry, of which those about AI become events.
+    AiOtel = 21,
     GrpcAppend = 32,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Batch,
         Self::E,
         Self::IV0E,
@@ -55,6 +59,8 @@ impl Endpoint {
         Self::Engage,
         Self::AiBatch,
         Self::Recordings,
+        Self::Ai,
+        Self::AiOtel,
         Self::GrpcAppend,
     ];
 
@@ -75,6 +81,8 @@ impl Endpoint {
             Self::Engage => "engage",
             Self::AiBatch => "i/v0/ai/batch",
             Self::Recordings => "s",
+            Self::Ai => "i/v0/ai",
+            Self::AiOtel => "i/v0/ai/otel",
             Self::GrpcAppend => "penstock.v1.IngestService/Append",
         }
     }
@@ -133,6 +141,23 @@ impl Coding {
     }
 }
 
+/// How a body is written once its content coding is undone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BodyForm {
+    /// JSON in any of the shapes that capture routes take.
+    #[default]
+    Events,
+    /// `multipart/form-data`: the parts of one AI event.
+    AiParts {
+        /// What parts them, as the `Content-Type` says.
+        boundary: String,
+    },
+    /// An `ExportTraceServiceRequest` of OpenTelemetry's protocol, as protobuf.
+    OtlpProtobuf,
+    /// The same as JSON.
+    OtlpJson,
+}
+
 /// Everything about a request but its payload that its decoding depends on.
 ///
 /// Decoding reads no clock, no settings and no randomness besides this, so the same payload and
@@ -145,6 +170,7 @@ pub struct RequestContext {
     pub endpoint: Endpoint,
     /// The hint from query or header.
     pub coding: Coding,
+    pub form: BodyForm,
     /// Wall clock when the request was complete, microseconds since the Unix epoch.
     pub received_at_us: i64,
     /// The client's address after the proxy rule.

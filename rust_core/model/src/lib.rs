@@ -14,7 +14,7 @@ mod position;
 pub use batch::{Batch, BatchText, BatchView, ClientIp, Event, Text, Uuid, Warning, Warnings};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use code::{Code, CodeScope, Outcome, Refusal};
-pub use context::{AckLevel, Coding, Endpoint, RequestContext};
+pub use context::{AckLevel, BodyForm, Coding, Endpoint, RequestContext};
 pub use limits::DecodeLimits;
 pub use payload::Payload;
 pub use position::{LaneId, Position};

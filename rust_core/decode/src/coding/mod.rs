@@ -13,11 +13,12 @@ mod sniff;
 
 use std::borrow::Cow;
 
-use penstock_model::{Code, Coding, DecodeLimits, Refusal};
+use penstock_model::{BodyForm, Code, Coding, DecodeLimits, Refusal};
 
 pub(crate) use compressed::Decompressors;
 use sniff::{Found, Undone};
 
+use crate::ai;
 use crate::utf8::looks_like_json;
 
 /// Guess for a compressed body that doesn't tell its size; JSON of events shrinks 5 to 12 times.
@@ -25,8 +26,12 @@ const GUESSED_RATIO: usize = 16;
 
 /// Name of the outermost coding of `payload`, as decoding tells it: that of the `Content-Encoding`
 /// where there is one, else `form`, `base64` or `lz64`.
-pub fn coding_name(payload: &[u8], hint: Coding) -> &'static str {
-    match sniff::find(payload, hint, Undone::default()) {
+pub fn coding_name(payload: &[u8], hint: Coding, form: &BodyForm) -> &'static str {
+    let found = match form {
+        BodyForm::Events => sniff::find(payload, hint, Undone::default()),
+        _ => sniff::find_compression(payload, hint),
+    };
+    match found {
         Found::Plain => "identity",
         Found::Form => "form",
         Found::Base64 | Found::PerhapsBase64 => "base64",
@@ -40,7 +45,17 @@ pub fn coding_name(payload: &[u8], hint: Coding) -> &'static str {
 
 /// Guesses how many bytes `payload` becomes once its content coding is undone: what admission
 /// counts. Reads only the sizes that the payload claims; decoding holds the limit in any case.
-pub fn expected_decoded_bytes(payload: &[u8], coding: Coding, limits: &DecodeLimits) -> usize {
+///
+/// The length of the payload itself, of a body of events, says that it needs no room but its own.
+pub fn expected_decoded_bytes(
+    payload: &[u8],
+    coding: Coding,
+    form: &BodyForm,
+    limits: &DecodeLimits,
+) -> usize {
+    if *form != BodyForm::Events {
+        return ai::expected_bytes(payload, coding, form, limits);
+    }
     let guessed = payload.len().saturating_mul(GUESSED_RATIO);
     let claimed = match sniff::find(payload, coding, Undone::default()) {
         Found::Plain => return payload.len(),
@@ -56,7 +71,38 @@ pub fn expected_decoded_bytes(payload: &[u8], coding: Coding, limits: &DecodeLim
     claimed.max(payload.len()).min(max_bytes)
 }
 
+/// The same for a payload in which no text stands around what compresses.
+pub(crate) fn expected_decompressed_bytes(payload: &[u8], hint: Coding, max_bytes: usize) -> usize {
+    let guessed = payload.len().saturating_mul(GUESSED_RATIO);
+    let claimed = match sniff::find_compression(payload, hint) {
+        Found::Gzip => compressed::gzip_size_hint(payload),
+        Found::Zstd => raw::zstd_size_hint(payload).unwrap_or(guessed),
+        Found::Deflate | Found::Brotli => guessed,
+        _ => return payload.len(),
+    };
+    claimed.max(payload.len()).min(max_bytes)
+}
+
 impl Decompressors {
+    /// Undoes what compresses `payload`, and no coding of text; borrows it if there was nothing.
+    ///
+    /// Errors: [`Code::DecompressedTooLarge`] past `max_bytes`, the code of a coding whose rules the
+    /// bytes break.
+    pub(crate) fn undo_compression<'a>(
+        &mut self,
+        payload: &'a [u8],
+        hint: Coding,
+        max_bytes: usize,
+    ) -> Result<Cow<'a, [u8]>, Refusal> {
+        Ok(Cow::Owned(match sniff::find_compression(payload, hint) {
+            Found::Gzip => self.gunzip(payload, max_bytes)?,
+            Found::Zstd => self.unzstd(payload, max_bytes)?,
+            Found::Deflate => self.inflate(payload, max_bytes)?,
+            Found::Brotli => compressed::unbrotli(payload, max_bytes)?,
+            _ => return Ok(Cow::Borrowed(payload)),
+        }))
+    }
+
     /// Undoes the content coding of `payload`; borrows it if there was none.
     ///
     /// Errors: [`Code::DecompressedTooLarge`] past `max_bytes`, the code of a coding whose rules the

@@ -89,6 +89,18 @@ pub(super) fn find(bytes: &[u8], hint: Coding, undone: Undone) -> Found {
     }
 }
 
+/// Tells what compresses bytes that are no text. A proxy may have undone gzip or zstd and left the
+/// header: without their magic they are not there.
+pub(super) fn find_compression(bytes: &[u8], hint: Coding) -> Found {
+    match hint {
+        _ if bytes.starts_with(GZIP_MAGIC) => Found::Gzip,
+        _ if bytes.starts_with(ZSTD_MAGIC) => Found::Zstd,
+        Coding::Deflate => Found::Deflate,
+        Coding::Brotli => Found::Brotli,
+        _ => Found::Plain,
+    }
+}
+
 /// Whether bytes that nobody has announced are something after all.
 pub(super) fn is_readable(bytes: &[u8]) -> bool {
     let is_known = |bytes: &[u8]| {

@@ -1,5 +1,6 @@
 //! Tests of whole requests: payload and context in, batch out.
 
+mod ai;
 mod codings;
 mod compressions;
 mod differential;
@@ -16,8 +17,8 @@ mod tokens;
 use std::io::Write as _;
 
 use penstock_model::{
-    Batch, Code, Coding, DecodeLimits, Endpoint, Event, Outcome, Payload, Refusal, RequestContext,
-    Warning,
+    Batch, BodyForm, Code, Coding, DecodeLimits, Endpoint, Event, Outcome, Payload, Refusal,
+    RequestContext, Warning,
 };
 
 use crate::{DECODER_VERSION, Workspace, decode_request};
@@ -31,6 +32,7 @@ fn context() -> RequestContext {
         limits: DecodeLimits::DEFAULT,
         endpoint: Endpoint::Batch,
         coding: Coding::Unspecified,
+        form: BodyForm::Events,
         received_at_us: NOW,
         client_address: None,
         sent_at_us: None,
