@@ -87,6 +87,10 @@ class SubmitResult:
     @property
     def first_rejection(self) -> tuple[int, str, str] | None:
         """(index in the request, code, public text) of the first refused event."""
+    @property
+    def answer(self) -> bytes | None:
+        """What the client is told, of requests by `submit_ai`: JSON, or OpenTelemetry's message in
+        the encoding of the request."""
 
 @final
 class SegmentFile:
@@ -172,6 +176,21 @@ class Engine:
         """Take one HTTP request. None: `ticket` comes back from `drain`, exactly once.
 
         A refusal is an answer already: overload or shutdown; `ticket` does not come back.
+        """
+
+    def submit_ai(
+        self,
+        ticket: object,
+        body: bytes,
+        endpoint: int,
+        coding: int,
+        head: tuple[str, str | None, int | None],
+        client_address: str | None,
+    ) -> Refusal | None:
+        """Take one form of an AI event, or one export of OpenTelemetry's spans.
+
+        `head`: `Content-Type` (empty: none), token of `Authorization`, the client's clock when it
+        sent in microseconds since 1970.
         """
 
     def submit_append(
@@ -348,7 +367,11 @@ class LogRecord:
         """Its first 8 characters and `…`; None without decoding."""
     @property
     def request_token(self) -> str | None:
-        """The whole token that came beside the body (gRPC). Not to be shown (SEC-2)."""
+        """The whole token that came beside the body (gRPC, `Authorization`). Not to be shown
+        (SEC-2)."""
+    @property
+    def content_type(self) -> str:
+        """How the payload is written, as it is to be said when it is sent again."""
     @property
     def client_address(self) -> str | None: ...
     @property
@@ -381,7 +404,7 @@ class LogRecord:
         """The body as received. Not to be shown unless asked for (SEC-2)."""
 
     def text(self) -> bytes:
-        """The body with its coding undone, likewise.
+        """The body with its coding undone, likewise; of forms and spans, what events they became.
 
         Raises:
             CoreError: code `record_unreadable`."""

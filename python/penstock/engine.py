@@ -76,6 +76,11 @@ class SubmitResultLike(Protocol):
         """(index, code, public text) of the first refused event."""
 
 
+AiHead = tuple[str, str | None, int | None]
+"""Of a request of AI events: its `Content-Type`, the token of its `Authorization`, and the client's
+clock when it sent."""
+
+
 class CoreLike(Protocol):
     """The part of `_core.Engine` that requests and the life cycle need."""
 
@@ -101,6 +106,17 @@ class CoreLike(Protocol):
         client_address: str | None,
     ) -> RefusalLike | None:
         """Take one HTTP request."""
+
+    def submit_ai(
+        self,
+        ticket: object,
+        body: bytes,
+        endpoint: int,
+        coding: int,
+        head: AiHead,
+        client_address: str | None,
+    ) -> RefusalLike | None:
+        """Take one form of an AI event, or one export of spans."""
 
     def submit_append(
         self, ticket: object, message: bytes, metadata_token: str | None, client_address: str | None
@@ -247,6 +263,23 @@ class Engine:
         if os.getpid() != self._pid:
             self._check_process()
         return self.core.submit_http(ticket, body, endpoint, coding, sent_at_us, client_address)
+
+    def submit_ai(
+        self,
+        ticket: object,
+        body: bytes,
+        endpoint: int,
+        coding: int,
+        head: AiHead,
+        client_address: str | None,
+    ) -> RefusalLike | None:
+        """Take one form of an AI event, or one export of spans, as `submit_http`.
+
+        What its client is told on success is in the result: `answer`.
+        """
+        if os.getpid() != self._pid:
+            self._check_process()
+        return self.core.submit_ai(ticket, body, endpoint, coding, head, client_address)
 
     async def append(
         self, message: bytes, *, metadata_token: str | None, client_address: str | None

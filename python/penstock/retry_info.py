@@ -34,7 +34,17 @@ def status_with_retry(code: int, message: str, retry_after_seconds: float) -> by
     delay.FromMilliseconds(round(retry_after_seconds * 1000))
     retry_info = _field(1, delay.SerializeToString())
     detail = Any(type_url=RETRY_INFO_TYPE, value=retry_info).SerializeToString()
-    return b"\x08" + _varint(code) + _field(2, message.encode()) + _field(3, detail)
+    return status(code, message) + _field(3, detail)
+
+
+def status(code: int, message: str) -> bytes:
+    """Serialize a status without details.
+
+    Args:
+        code: Number of the gRPC status.
+        message: The text of the status.
+    """
+    return b"\x08" + _varint(code) + _field(2, message.encode())
 
 
 def retry_delay_seconds(details: bytes) -> float | None:

@@ -15,6 +15,8 @@ ENDPOINTS = [
     ("engage", 6),
     ("i/v0/ai/batch", 7),
     ("s", 16),
+    ("i/v0/ai", 20),
+    ("i/v0/ai/otel", 21),
     ("penstock.v1.IngestService/Append", 32),
 ]
 
@@ -33,6 +35,7 @@ class FakeResult:
     rejected: int = 0
     log_position: int = 1
     first_rejection: tuple[int, str, str] | None = None
+    answer: bytes | None = None
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Submitted:
     coding: int
     sent_at_us: int | None
     client_address: str | None
+    head: tuple[str, str | None, int | None] | None = None
 
 
 @dataclass
@@ -74,6 +78,12 @@ class FakeCore:
         if self.answer_at_once:
             self.finish(ticket)
         return None
+
+    def submit_ai(self, ticket, body, endpoint, coding, head, client_address):
+        refusal = self.submit_http(ticket, body, endpoint, coding, head[2], client_address)
+        if refusal is None:
+            self.submitted[-1].head = head
+        return refusal
 
     def submit_append(self, ticket, message, _metadata_token, client_address):
         return self.submit_http(ticket, message, 32, 0, None, client_address)

@@ -21,6 +21,7 @@ class FakeRecord:
     project: str = "website"
     token: str | None = "phc_demo…"
     request_token: str | None = None
+    content_type: str = "application/json"
     client_address: str | None = None
     sent_at_us: int | None = None
     accepted: int = 3

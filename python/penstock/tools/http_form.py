@@ -8,7 +8,8 @@ Three things of a record stand outside of its payload and must not be lost on th
 - The client's address. It goes as `X-Forwarded-For`, which a server heeds that trusts a proxy.
 
 An upload of session replay says when it was sent in its first snapshot, which would win over a
-query: it goes in an envelope, whose own word wins.
+query: it goes in an envelope, whose own word wins. Forms of AI events, and spans, are sent as they
+came: their token in its header, that clock in the query, where it wins over the event's own.
 
 Members are added at the end of the text of a body, where they win over earlier ones of the same
 name; no event is written anew.
@@ -30,6 +31,9 @@ _GRPC_PREFIX: Final = "penstock."
 """How the endpoint of a record begins that came by gRPC: no path of HTTP does."""
 _GRPC_GOES_TO: Final = "batch"
 _RECORDINGS: Final = "s"
+
+AI_ENDPOINTS: Final = frozenset({"i/v0/ai", "i/v0/ai/otel"})
+"""Whose bodies are no events, and whose tokens come in a header."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,6 +69,8 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
         CoreError: The body has to be changed and can't be decoded.
     """
     endpoint = record.endpoint
+    if endpoint in AI_ENDPOINTS:
+        return _of_ai(record, now_us)
     if endpoint.startswith(_GRPC_PREFIX):
         endpoint = _GRPC_GOES_TO
     headers = {"Content-Type": "application/json"}
@@ -89,6 +95,22 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
     if coding != "identity":
         headers["Content-Encoding"] = coding
     return HttpForm(endpoint + query, headers, body)
+
+
+def _of_ai(record: RecordLike, now_us: int) -> HttpForm:
+    """Send a form, or spans, as they came: what stands beside them has a header, or the query."""
+    headers = {"Content-Type": record.content_type}
+    if record.request_token is not None:
+        headers["Authorization"] = f"Bearer {record.request_token}"
+    if record.client_address is not None:
+        headers["X-Forwarded-For"] = record.client_address
+    if record.coding != "identity":
+        headers["Content-Encoding"] = record.coding
+    sent_at_us = record.sent_at_us
+    if sent_at_us is not None:
+        # It wins over what the event says of that, and has milliseconds.
+        sent_at_us += now_us - record.received_at_us
+    return HttpForm(record.endpoint + _query(sent_at_us), headers, record.payload())
 
 
 def with_members(

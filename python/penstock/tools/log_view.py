@@ -84,6 +84,10 @@ class RecordLike(Protocol):
         """The whole token from beside the body; never shown."""
 
     @property
+    def content_type(self) -> str:
+        """How the body is written."""
+
+    @property
     def client_address(self) -> str | None:
         """After the proxy rule."""
 

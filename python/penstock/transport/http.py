@@ -19,6 +19,7 @@ from penstock.transport.http_routes import (
     UNKNOWN,
     Page,
     Route,
+    ai_routes,
     capture_routes,
     mounted,
     page_routes,
@@ -43,6 +44,7 @@ _COME_BACK: Final = refused_here("shutting_down", "", 2)
 
 Submit = Callable[[object, bytes, int, int, int | None, str | None], Any]
 FindCall = Callable[[bytes, bytes], "Call | None"]
+SubmitAi = Callable[[object, bytes, int, int, tuple[str, str | None, int | None], str | None], Any]
 
 
 class HttpFront:
@@ -54,6 +56,7 @@ class HttpFront:
         find_call: Finds what SDKs call besides capture, by raw path without prefix and query.
         prefixes: Paths under which that is found as well.
         submit: `submit_http` of the engine.
+        submit_ai: `submit_ai` of the engine.
         now: Seconds of the loop's clock at the last tick; what timeouts are measured with.
         date: The date header of this second.
         read_buffer: Where every read of every connection goes, to be fed before the next.
@@ -82,6 +85,7 @@ class HttpFront:
         "routes",
         "sent_bytes",
         "submit",
+        "submit_ai",
         "success",
         "unknown",
     )
@@ -95,6 +99,7 @@ class HttpFront:
         submit: Submit | None = None,
         find_call: FindCall | None = None,
         prefixes: Sequence[str] = (),
+        submit_ai: SubmitAi | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
@@ -104,6 +109,7 @@ class HttpFront:
         self.routes = dict(routes)
         self.limits = limits
         self.submit = submit or _refuse_capture
+        self.submit_ai = submit_ai or _refuse_capture
         self.unknown = Route(UNKNOWN)
         for route in (*self.routes.values(), self.unknown):
             route.max_body_bytes = route.max_body_bytes or limits.max_request_bytes
@@ -272,7 +278,7 @@ def capture_front(
     def alive() -> Page:
         return Page(200, http_responses.TEXT, b"capture")
 
-    routes = capture_routes(endpoints, {"s": limits.max_recording_bytes})
+    routes = capture_routes(endpoints, {"s": limits.max_recording_bytes}) | ai_routes(endpoints)
     routes |= page_routes((("/", alive), ("/_liveness", alive), ("/_readiness", readiness)))
     routes = mounted(routes, prefixes)
     front = HttpFront(
@@ -282,6 +288,7 @@ def capture_front(
         submit=engine.submit_http,
         find_call=find_call,
         prefixes=prefixes,
+        submit_ai=engine.submit_ai,
         clock=clock,
     )
     return front

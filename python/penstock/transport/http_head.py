@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from penstock.transport.http import HttpFront
 
 _NOT_FOUND: Final = Verdict(404, b"no such path")
-# All are read alike: the payload is in the query or in the body (`posthog-protocol.md` §1.2).
-_CAPTURE_METHODS: Final = frozenset({b"POST", b"GET", b"HEAD"})
 
 
 def verdict_of_head(
@@ -48,7 +46,7 @@ def verdict_of_head(
         return STORED._replace(status=status, allow=route.allow)
     if not route.endpoint:
         return _page_verdict(request, method, content_length)
-    if method not in _CAPTURE_METHODS:
+    if method not in route.taken:
         return Verdict(405, b"method is not allowed: use POST", allow=route.allow)
     return refused_here("shutting_down", "", 2) if front.draining else None
 

@@ -14,6 +14,9 @@ REQUESTED_METHOD: Final = 7
 REQUESTED_HEADERS: Final = 8
 TRANSFER_ENCODING: Final = 9
 IF_NONE_MATCH: Final = 10
+# Kept for the routes that look at them alone. These are the last.
+AUTHORIZATION: Final = 11
+CONTENT_TYPE: Final = 12
 
 _KINDS: Final = {
     b"content-length": CONTENT_LENGTH,
@@ -26,6 +29,8 @@ _KINDS: Final = {
     b"access-control-request-headers": REQUESTED_HEADERS,
     b"transfer-encoding": TRANSFER_ENCODING,
     b"if-none-match": IF_NONE_MATCH,
+    b"authorization": AUTHORIZATION,
+    b"content-type": CONTENT_TYPE,
 }
 
 # Bounds of `spellings`: names come from strangers. The real world has a few hundred.

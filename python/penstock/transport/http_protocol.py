@@ -15,6 +15,7 @@ import httptools
 
 from penstock.logs import logger
 from penstock.transport import http_headers
+from penstock.transport.http_ai import EXPORTS, URL_MARKS, bearer_token, export_type
 from penstock.transport.http_call import verdict_of_answer
 from penstock.transport.http_connection import HttpConnection
 from penstock.transport.http_head import verdict_of_head
@@ -42,6 +43,7 @@ from penstock.transport.http_request import HttpRequest, Verdict, refused_here
 from penstock.transport.http_upgrade import ResumedBody
 
 if TYPE_CHECKING:
+    from penstock.engine import RefusalLike
     from penstock.posthog.calls import Answer, Call
     from penstock.transport.http import HttpFront
 
@@ -51,6 +53,8 @@ _log = logger("http")
 _READABLE: Final = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"{", b"[")
 # White space and a byte order mark may stand before JSON; so much of a body is looked at.
 _HEAD_BYTES: Final = 64
+# Those of them that need no word of a header on another body than JSON.
+_COMPRESSED: Final = _READABLE[:2]
 
 _BAD_REQUEST: Final = Verdict(400, b"failed to parse request: not HTTP/1.1")
 _URL_TOO_LONG: Final = Verdict(414, b"URL is too long")
@@ -76,6 +80,7 @@ class HttpProtocol(HttpConnection):
         "_header_bytes",
         "_header_count",
         "_if_none_match",
+        "_kept_headers",
         "_origin",
         "_parser",
         "_preflight",
@@ -111,6 +116,7 @@ class HttpProtocol(HttpConnection):
         self._preflight = False
         self._requested_headers = b""
         self._query: Query | None = None
+        self._kept_headers: dict[int, bytes] | None = None
         self._verdict = None
         self._body = None
         self._pieces = None
@@ -158,6 +164,8 @@ class HttpProtocol(HttpConnection):
     def on_url(self, url: bytes) -> None:
         """Take the URL, or a part of one that came in pieces."""
         self._url = self._url + url if self._url else url
+        if any(mark in self._url for mark in URL_MARKS):
+            self._kept_headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep what is needed of a header."""
@@ -169,8 +177,10 @@ class HttpProtocol(HttpConnection):
         kind = spellings.get(name)
         if kind is None:
             kind = learn(name)
-        if kind:
+        if kind and kind < http_headers.AUTHORIZATION:
             self._keep(kind, value)
+        elif kind and self._kept_headers is not None:
+            self._kept_headers[kind] = value
 
     def on_headers_complete(self) -> None:
         """Decide what can be decided before the body is read."""
@@ -188,7 +198,7 @@ class HttpProtocol(HttpConnection):
         self.pending.append(request)
         parser = self._parser
         close = front.draining or not parser.should_keep_alive()
-        if close or self._origin is not None or self._connection_header:
+        if close or self._origin is not None or self._connection_header or route.ai:
             self._learn_facts(request, close=close)
         if (
             parser.get_method() != b"POST"
@@ -247,6 +257,9 @@ class HttpProtocol(HttpConnection):
             self._answer_call(request, call, body)
             return
         front = self.front
+        if request.route.ai:
+            self._submit_ai(request, body)
+            return
         coding = self._coding
         sent_at_us = None
         query = self._query
@@ -269,17 +282,46 @@ class HttpProtocol(HttpConnection):
                 return
             coding = CODING_UNSPECIFIED
         self.hold(request, len(body))
-        client = self._peer
-        if self._forwarded is not None:
-            client = forwarded_client(self._forwarded, front.limits.trusted_proxies, client)
+        client = self._peer if self._forwarded is None else self._forwarded_client()
         refusal = front.submit(request, body, request.route.endpoint, coding, sent_at_us, client)
         # Not before: what `submit` raises is answered to the request that is being read.
         self._reading = None
         if refusal is not None:
-            if refusal.code == "shutting_down":
-                request.need_facts().close = True
-                self._taking = False
-            request(refusal)
+            self._refuse(request, refusal)
+
+    def _submit_ai(self, request: HttpRequest, body: bytes) -> None:
+        """Hand a request whose headers say what it is to the core."""
+        coding = self._coding
+        if coding == CODING_UNSUPPORTED:
+            if not body.startswith(_COMPRESSED):
+                self._reading = None
+                request.finish(refused_here("unsupported_coding"))
+                return
+            coding = CODING_UNSPECIFIED
+        self.hold(request, len(body))
+        client = self._peer if self._forwarded is None else self._forwarded_client()
+        kept = self._kept_headers or {}
+        head = (
+            kept.get(http_headers.CONTENT_TYPE, b"").decode("latin-1"),
+            bearer_token(kept.get(http_headers.AUTHORIZATION)),
+            None if self._query is None else self._query.sent_at_us,
+        )
+        refusal = self.front.submit_ai(request, body, request.route.endpoint, coding, head, client)
+        # Not before, as above.
+        self._reading = None
+        if refusal is not None:
+            self._refuse(request, refusal)
+
+    def _refuse(self, request: HttpRequest, refusal: RefusalLike) -> None:
+        """Answer with what the core said at once."""
+        if refusal.code == "shutting_down":
+            request.need_facts().close = True
+            self._taking = False
+        request(refusal)
+
+    def _forwarded_client(self) -> str | None:
+        limits = self.front.limits
+        return forwarded_client(self._forwarded or b"", limits.trusted_proxies, self._peer)
 
     def _answer_call(self, request: HttpRequest, call: Call, body: bytes) -> None:
         """Answer what needs the body, or a thread; the rest is answered by its head."""
@@ -337,9 +379,12 @@ class HttpProtocol(HttpConnection):
 
     def _learn_facts(self, request: HttpRequest, *, close: bool) -> None:
         http_1_0 = self._connection_header and self._parser.get_http_version() == "1.0"
-        if not (close or http_1_0 or self._origin is not None):
+        if not (close or http_1_0 or self._origin is not None or request.route.ai):
             return
         facts = request.need_facts()
+        if request.route.name == EXPORTS:
+            kept = self._kept_headers or {}
+            facts.export_type = export_type(kept.get(http_headers.CONTENT_TYPE))
         facts.close = close
         facts.http_1_0 = http_1_0
         facts.origin = self._origin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.outcomes import outcome_of, refusal_text, whole_request_refused_text
-from penstock.transport import http_responses
+from penstock.transport import http_ai, http_responses
 from penstock.transport.http_responses import JSON, SUCCESS_BODY, TEXT, is_same
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ class Facts:
 
     __slots__ = (
         "close",
+        "export_type",
         "head",
         "http_1_0",
         "if_none_match",
@@ -35,6 +36,8 @@ class Facts:
         self.preflight = False
         self.requested_headers = b""
         self.if_none_match = b""
+        # Content type of answers to OpenTelemetry.
+        self.export_type: bytes | None = None
 
 
 class Verdict(NamedTuple):
@@ -106,6 +109,9 @@ class HttpRequest:
 
     def finish(self, verdict: Verdict) -> None:
         """Answer in words."""
+        export_type = None if self.facts is None else self.facts.export_type
+        if export_type is not None:
+            verdict = _of_export(verdict, export_type)
         protocol = self.protocol
         front = protocol.front
         facts = self.facts or PLAIN
@@ -157,7 +163,18 @@ def verdict_of(result: Any, *, beacon: bool = False) -> Verdict:  # noqa: ANN401
         index, code, text = first
         words = whole_request_refused_text(index, code, text)
         return Verdict(outcome_of(code).http_status, words.encode())
+    answer = getattr(result, "answer", None)
+    if answer is not None:
+        return Verdict(200, answer, JSON)
     return STORED_BEACON if beacon else STORED
+
+
+def _of_export(verdict: Verdict, content_type: bytes) -> Verdict:
+    """Tell an answer as OpenTelemetry's protocol does; what the core says is so already."""
+    body = verdict.body
+    if verdict.content_type == TEXT:
+        body = http_ai.error_body(verdict.status, body, content_type)
+    return verdict._replace(body=body, content_type=content_type)
 
 
 def refused_here(code: str, detail: str = "", retry_after_seconds: int = 0) -> Verdict:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from penstock.transport import http_ai
+
 if TYPE_CHECKING:
     from penstock.posthog.calls import Call
 
 CAPTURE_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
+AI_METHODS: Final = b"POST, OPTIONS"
 PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
+
+# Of capture all are read alike: the payload is in the query or in the body
+# (`posthog-protocol.md` §1.2).
+_TAKEN_BY_CAPTURE: Final = frozenset({b"POST", b"GET", b"HEAD"})
+_TAKEN_BY_AI: Final = frozenset({b"POST"})
 
 
 class Page(NamedTuple):
@@ -27,29 +35,47 @@ class Route:
         name: Label in metrics, from a closed set.
         endpoint: Number that the core knows a capture route by; 0: a page.
         page: Makes the answer to GET; None on other routes.
+        ai: Whether it takes AI events as forms or spans.
         max_body_bytes: Body on the wire; 0 until its listener sets what it takes by default.
         call: What an SDK calls besides capture; such a route is made for one request.
-        allow: The methods that it takes.
+        allow: The methods that it takes, as they are told.
+        taken: The methods whose requests go to the core.
         stored: Requests answered with the plain success; counted here because it is per request.
     """
 
-    __slots__ = ("allow", "call", "endpoint", "max_body_bytes", "name", "page", "stored")
+    __slots__ = (
+        "ai",
+        "allow",
+        "call",
+        "endpoint",
+        "max_body_bytes",
+        "name",
+        "page",
+        "stored",
+        "taken",
+    )
 
     def __init__(
         self,
         name: str,
         *,
         endpoint: int = 0,
+        ai: bool = False,
         page: Callable[[], Page] | None = None,
         max_body_bytes: int = 0,
         call: Call | None = None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
+        self.ai = ai
         self.page = page
         self.max_body_bytes = max_body_bytes
         self.call = call
         self.allow = CAPTURE_METHODS if endpoint else PAGE_METHODS
+        self.taken = _TAKEN_BY_CAPTURE
+        if ai:
+            self.allow = AI_METHODS
+            self.taken = _TAKEN_BY_AI
         if call is not None:
             self.allow = b", ".join(call.methods)
         self.stored = 0
@@ -86,6 +112,22 @@ def capture_routes(
             # An empty query is common enough to be found without looking for its mark.
             for ending in (b"", b"/", b"?", b"/?"):
                 table[b"/" + name.encode() + ending] = route
+    return table
+
+
+def ai_routes(endpoints: Iterable[tuple[str, int]]) -> dict[bytes, Route]:
+    """Make the routes of AI events that are no capture's by raw path.
+
+    Args:
+        endpoints: `_core.endpoints()`.
+    """
+    table: dict[bytes, Route] = {}
+    for name, number in endpoints:
+        maximum = http_ai.MAX_BODY_BYTES.get(name, 0)
+        route = Route(name, endpoint=number, ai=True, max_body_bytes=maximum)
+        for path in http_ai.PATHS.get(name, ()):
+            for ending in (b"", b"/", b"?", b"/?"):
+                table[b"/" + path.encode() + ending] = route
     return table
 
 

@@ -14,6 +14,19 @@ pub enum Submission {
         sent_at_us: Option<i64>,
         client_address: Option<IpAddr>,
     },
+    /// A request of a route of AI events, whose body may have another form than events.
+    Ai {
+        body: Payload,
+        endpoint: Endpoint,
+        coding: Coding,
+        /// The `Content-Type`; empty if there is none.
+        content_type: String,
+        /// Token of the `Authorization` header.
+        token: Option<String>,
+        /// From the query; it wins over what an event says of that.
+        sent_at_us: Option<i64>,
+        client_address: Option<IpAddr>,
+    },
     /// A serialized `AppendRequest`.
     Append {
         message: Payload,
@@ -33,6 +46,8 @@ pub struct SubmitSummary {
     pub log_position: u64,
     /// Index and code of the first refused event.
     pub first_rejection: Option<(u32, Code)>,
+    /// What the client is told, where the route has an answer of its own: of [`Submission::Ai`].
+    pub answer: Option<Vec<u8>>,
 }
 
 /// The answer to a request.

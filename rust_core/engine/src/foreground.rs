@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use penstock_decode::{
-    DECODER_VERSION, Workspace, check_token, decode_request, expected_decoded_bytes, protobuf,
+    DECODER_VERSION, Workspace, body_form, check_token, decode_with_answer, expected_decoded_bytes,
+    export_response, protobuf,
 };
 use penstock_dedup::{DedupKey, KeyHasher, Probed, Runs};
 use penstock_model::{
-    AckLevel, Batch, BatchText, Code, Coding, Endpoint, Outcome, Payload, Refusal, RequestContext,
+    AckLevel, Batch, BatchText, BodyForm, Code, Coding, Endpoint, Outcome, Payload, Refusal,
+    RequestContext,
 };
 use penstock_wal::{AppendError, Log};
 
@@ -138,6 +140,7 @@ impl<T: Send + 'static> Foreground<T> {
             limits: options.limits,
             endpoint: Endpoint::GrpcAppend,
             coding: Coding::Unspecified,
+            form: BodyForm::Events,
             received_at_us: self.shared.clock.unix_micros(),
             client_address: None,
             sent_at_us: None,
@@ -155,6 +158,27 @@ impl<T: Send + 'static> Foreground<T> {
                 request.endpoint = endpoint;
                 request.limits = options.limits_of(endpoint);
                 request.coding = coding;
+                request.sent_at_us = sent_at_us;
+                request.client_address = client_address;
+                (body, None, DecidedForm::Http)
+            }
+            Submission::Ai {
+                body,
+                endpoint,
+                coding,
+                content_type,
+                token,
+                sent_at_us,
+                client_address,
+            } => {
+                // In the protocol's order (`posthog-protocol.md` §3.10).
+                if body.is_empty() {
+                    return Err(Refusal::new(Code::MissingPayload, "the body is empty"));
+                }
+                request.endpoint = endpoint;
+                request.coding = coding;
+                request.form = body_form(endpoint, &content_type)?;
+                request.token = one_token(token, None)?;
                 request.sent_at_us = sent_at_us;
                 request.client_address = client_address;
                 (body, None, DecidedForm::Http)
@@ -177,11 +201,17 @@ impl<T: Send + 'static> Foreground<T> {
             }
         };
         let payload_bytes = payload.len() as u64;
-        let expected_bytes =
-            expected_decoded_bytes(payload.as_slice(), request.coding, &request.limits) as u64;
-        // A plain body is its own text.
+        let expected_bytes = expected_decoded_bytes(
+            payload.as_slice(),
+            request.coding,
+            &request.form,
+            &request.limits,
+        ) as u64;
+        // A plain body is its own text, if it is events.
         let held_bytes = match expected_bytes {
-            expected if expected == payload_bytes => payload_bytes,
+            expected if expected == payload_bytes && request.form == BodyForm::Events => {
+                payload_bytes
+            }
             expected => payload_bytes + expected,
         };
         let reservation = self.shared.admission.admit(held_bytes)?;
@@ -262,7 +292,7 @@ impl<T: Send + 'static> Foreground<T> {
             self.decide(&payload, &request, &mut reservation, workspace)
         };
         match decided {
-            Ok((batch, project)) => {
+            Ok((batch, answer, project)) => {
                 self.shared
                     .metrics
                     .request_decoded(request.endpoint, payload.len() as u64);
@@ -271,6 +301,7 @@ impl<T: Send + 'static> Foreground<T> {
                     payload,
                     request,
                     batch,
+                    answer,
                     project,
                     ack,
                     form,
@@ -295,9 +326,9 @@ impl<T: Send + 'static> Foreground<T> {
         request: &RequestContext,
         reservation: &mut Reservation,
         workspace: &mut Workspace,
-    ) -> Result<(Batch, Project), Refusal> {
+    ) -> Result<(Batch, Option<String>, Project), Refusal> {
         let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            decode_request(payload, request, workspace)
+            decode_with_answer(payload, request, workspace)
         }));
         let Ok(decoded) = decoded else {
             // Decoding is a pure function, so nothing outside the workspace is half done:
@@ -310,7 +341,7 @@ impl<T: Send + 'static> Foreground<T> {
             );
             return Err(Refusal::new(Code::InternalError, ""));
         };
-        let batch = decoded?;
+        let (batch, answer) = decoded?;
         // What a body claims about its size is only known to be true now (LIM-2).
         let compressed_bytes = match &batch.text {
             BatchText::Received(_) => 0,
@@ -318,7 +349,7 @@ impl<T: Send + 'static> Foreground<T> {
         };
         reservation.correct((batch.held_bytes() + compressed_bytes) as u64)?;
         let project = self.shared.projects.resolve(batch.token())?;
-        Ok((batch, project))
+        Ok((batch, answer, project))
     }
 
     pub(crate) fn append(&self, ticket: T, decided: Decided, ids: &mut Ids) {
@@ -326,12 +357,20 @@ impl<T: Send + 'static> Foreground<T> {
             payload,
             request,
             mut batch,
+            answer: told,
             project,
             ack,
             form,
             reservation,
             believe_window,
         } = decided;
+        if batch.events.is_empty() {
+            // An export of spans may hold none that becomes an event: nothing is to be stored.
+            let answer = make_answer(ticket, ack, form, &batch).telling(&request.form, told);
+            let finished = answer.stored(penstock_model::Position::ZERO);
+            self.shared.completions.push(finished);
+            return;
+        }
         self.collect_keys(&batch, &mut ids.keys);
         let stored_bytes =
             payload.len() as u64 + CONTEXT_BYTES + EXCEPTION_BYTES * batch.events.len() as u64;
@@ -344,7 +383,7 @@ impl<T: Send + 'static> Foreground<T> {
                 .fetch_add(stored_bytes, Ordering::Relaxed)
                 > MAX_REFUSED_ONLY_BYTES
         {
-            let answer = make_answer(ticket, ack, form, &batch);
+            let answer = make_answer(ticket, ack, form, &batch).telling(&request.form, told);
             self.shared.metrics.outcomes(&batch);
             self.shared.metrics.refused_only_dropped.add(1);
             self.shared
@@ -382,7 +421,8 @@ impl<T: Send + 'static> Foreground<T> {
         }
         record::encode(&request, &project.name, &batch, &mut context);
         self.shared.metrics.outcomes(&batch);
-        let mut answer = Some(make_answer(ticket, ack, form, &batch));
+        let answer = make_answer(ticket, ack, form, &batch).telling(&request.form, told);
+        let mut answer = Some(answer);
         let early = if ack == AckLevel::Memory {
             answer.take()
         } else {
@@ -480,6 +520,8 @@ pub(crate) struct Decided {
     pub(crate) payload: Payload,
     pub(crate) request: RequestContext,
     pub(crate) batch: Batch,
+    /// What decoding has to say in the answer.
+    pub(crate) answer: Option<String>,
     pub(crate) project: Project,
     pub(crate) ack: AckLevel,
     pub(crate) form: DecidedForm,
@@ -514,6 +556,27 @@ fn append_error_code(error: &AppendError) -> Code {
     }
 }
 
+impl<T> Answer<T> {
+    /// Adds what is told of a body that is no events: what decoding says, or how many spans were
+    /// not stored.
+    fn telling(mut self, form: &BodyForm, told: Option<String>) -> Self {
+        let summary = &mut self.summary;
+        summary.answer = match form {
+            BodyForm::Events => None,
+            BodyForm::AiParts { .. } => told.map(String::into_bytes),
+            BodyForm::OtlpProtobuf | BodyForm::OtlpJson => {
+                let message = summary.first_rejection.map(|(index, code)| {
+                    let (name, text) = (code.as_str(), code.public_text());
+                    format!("{text}: event {index}: {name}")
+                });
+                let message = message.unwrap_or_default();
+                Some(export_response(form, summary.rejected, &message))
+            }
+        };
+        self
+    }
+}
+
 #[expect(clippy::expect_used, reason = "max_events_per_request is a u32")]
 fn make_answer<T>(ticket: T, ack: AckLevel, form: DecidedForm, batch: &Batch) -> Answer<T> {
     let mut summary = SubmitSummary {
@@ -522,6 +585,7 @@ fn make_answer<T>(ticket: T, ack: AckLevel, form: DecidedForm, batch: &Batch) ->
         rejected: 0,
         log_position: 0,
         first_rejection: None,
+        answer: None,
     };
     let mut exceptions = Vec::new();
     for (index, event) in batch.events.iter().enumerate() {

@@ -72,6 +72,7 @@ impl<T: Send + 'static> Engine<T> {
             payload: record.payload,
             request: stored.request,
             batch,
+            answer: None,
             project: Project {
                 name: stored.project.into(),
                 ack: None,

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::Path;
 
-use penstock_decode::{Workspace, coding_name, decode_request};
-use penstock_model::{BatchText, Coding, LaneId, Outcome, Payload, Position};
+use penstock_decode::{Workspace, coding_name, content_type, decode_request};
+use penstock_model::{BatchText, BodyForm, Coding, LaneId, Outcome, Payload, Position};
 use penstock_wal::{FileReport, InspectItem, Inspector, LogOptions, ReadRecord, Recovery};
 
 use crate::directory::{self, Layout};
@@ -168,16 +168,23 @@ impl InspectedRecord {
         (accepted, duplicates, rejected)
     }
 
-    /// What the payload is coded with, told as decoding tells it: the outermost coding's name.
-    pub fn coding(&self) -> &'static str {
-        let hint = self
-            .stored
-            .as_ref()
-            .map_or(Coding::Unspecified, |stored| stored.request.coding);
-        coding_name(self.payload.as_slice(), hint)
+    /// How the payload is written, as a `Content-Type` says it.
+    pub fn content_type(&self) -> String {
+        let form = self.stored.as_ref().map(|stored| &stored.request.form);
+        content_type(form.unwrap_or(&BodyForm::Events))
     }
 
-    /// The text of the payload: its coding undone, and what was no UTF-8 replaced. A payload, so
+    /// What the payload is coded with, told as decoding tells it: the outermost coding's name.
+    pub fn coding(&self) -> &'static str {
+        let (hint, form) = match &self.stored {
+            Some(stored) => (stored.request.coding, &stored.request.form),
+            None => (Coding::Unspecified, &BodyForm::Events),
+        };
+        coding_name(self.payload.as_slice(), hint, form)
+    }
+
+    /// The text of the payload: its coding undone, and what was no UTF-8 replaced; of a body that is
+    /// no events, the events that it became. A payload, so
     /// only for who asks for it (SEC-2).
     ///
     /// Errors: [`EngineError::UnreadableRecord`]. Cost: as taking the request, and a copy.

@@ -1,37 +1,61 @@
 //! What the log keeps of a request besides its payload, so that a replay decides nothing anew.
 //!
-//! Layout, little endian, version 1:
+//! Layout, little endian:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | version of this layout |
+//! | 1 | version of this layout: 1, or 3 where the body has a form of its own |
 //! | 2 | decoder version |
 //! | 1 | endpoint number |
 //! | 1 | content coding as hinted |
-//! | 1 | flags: 1 address v4, 2 address v6, 4 `sent_at`, 8 token from outside the body |
+//! | 1 | flags: 1 address v4, 2 address v6, 4 `sent_at`, 8 token from outside the body, 32 form of the body |
 //! | 8 | time of receipt, µs since the Unix epoch, signed |
 //! | 16 | seed of made ids |
 //! | 4 × 4 | limits: decompressed bytes, event bytes, events, depth |
 //! | 4 or 16 | client address, if flagged |
 //! | 8 | `sent_at` from outside the body, µs, signed, if flagged |
 //! | 2 + n | token from outside the body, if flagged |
+//! | 1 | form of the body, if flagged: 1 parts of an AI event, 2 OTLP as protobuf, 3 OTLP as JSON |
+//! | 2 + n | what parts them, if the form is 1 |
 //! | 2 + n | project that the token was resolved to |
 //! | 4 | number of events |
 //! | 4 | number of exceptions: events that were not accepted |
 //! | 5 each | index; 0 for a duplicate, else 1 + the number of the code |
 //!
-//! A reader refuses versions that it does not know.
+//! A reader refuses versions that it does not know. Version 3 differs by its number alone, which
+//! tells a release that knows no other form than events that the record is whole and not its own to
+//! read.
 
 use std::net::IpAddr;
 
-use penstock_model::{Batch, Code, Coding, DecodeLimits, Endpoint, Outcome, RequestContext};
+use penstock_model::{
+    Batch, BodyForm, Code, Coding, DecodeLimits, Endpoint, Outcome, RequestContext,
+};
 
-pub(crate) const LAYOUT_VERSION: u8 = 1;
+const LAYOUT_VERSION: u8 = 1;
+const LAYOUT_VERSION_WITH_FORM: u8 = 3;
+
+/// The newest layout that this release writes. A file of the log may hold any up to it.
+pub(crate) const NEWEST_LAYOUT_VERSION: u8 = LAYOUT_VERSION_WITH_FORM;
 
 const FLAG_V4: u8 = 1;
 const FLAG_V6: u8 = 2;
 const FLAG_SENT_AT: u8 = 4;
 const FLAG_TOKEN: u8 = 8;
+const FLAG_FORM: u8 = 32;
+
+const FORM_AI_PARTS: u8 = 1;
+const FORM_OTLP_PROTOBUF: u8 = 2;
+const FORM_OTLP_JSON: u8 = 3;
+
+/// The layout that the record of a request has.
+fn layout_of(request: &RequestContext) -> u8 {
+    if request.form == BodyForm::Events {
+        LAYOUT_VERSION
+    } else {
+        LAYOUT_VERSION_WITH_FORM
+    }
+}
 
 /// The context of one record, read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +87,7 @@ impl ContextError {
 
 /// Writes the context of a decided batch to `out`.
 pub(crate) fn encode(request: &RequestContext, project: &str, batch: &Batch, out: &mut Vec<u8>) {
-    out.push(LAYOUT_VERSION);
+    out.push(layout_of(request));
     out.extend_from_slice(&request.decoder_version.to_le_bytes());
     out.push(request.endpoint as u8);
     out.push(request.coding as u8);
@@ -77,6 +101,9 @@ pub(crate) fn encode(request: &RequestContext, project: &str, batch: &Batch, out
     }
     if request.token.is_some() {
         flags |= FLAG_TOKEN;
+    }
+    if request.form != BodyForm::Events {
+        flags |= FLAG_FORM;
     }
     out.push(flags);
     out.extend_from_slice(&request.received_at_us.to_le_bytes());
@@ -102,6 +129,7 @@ pub(crate) fn encode(request: &RequestContext, project: &str, batch: &Batch, out
         out.extend_from_slice(&small_len(token).to_le_bytes());
         out.extend_from_slice(token.as_bytes());
     }
+    encode_form(&request.form, out);
     out.extend_from_slice(&small_len(project).to_le_bytes());
     out.extend_from_slice(project.as_bytes());
     out.extend_from_slice(&count(batch.events.len()).to_le_bytes());
@@ -125,13 +153,23 @@ pub(crate) fn encode(request: &RequestContext, project: &str, batch: &Batch, out
     }
 }
 
-/// Tokens are at most 64 bytes (decode) and project names at most 200 (settings).
-#[expect(
-    clippy::expect_used,
-    reason = "checked where tokens and project names enter"
-)]
+fn encode_form(form: &BodyForm, out: &mut Vec<u8>) {
+    match form {
+        BodyForm::Events => {}
+        BodyForm::AiParts { boundary } => {
+            out.push(FORM_AI_PARTS);
+            out.extend_from_slice(&small_len(boundary).to_le_bytes());
+            out.extend_from_slice(boundary.as_bytes());
+        }
+        BodyForm::OtlpProtobuf => out.push(FORM_OTLP_PROTOBUF),
+        BodyForm::OtlpJson => out.push(FORM_OTLP_JSON),
+    }
+}
+
+/// Tokens are at most 64 bytes, boundaries 200 (decode), project names 200 (settings).
+#[expect(clippy::expect_used, reason = "checked where such texts enter")]
 fn small_len(text: &str) -> u16 {
-    u16::try_from(text.len()).expect("tokens and project names are short")
+    u16::try_from(text.len()).expect("texts of a context are short")
 }
 
 #[expect(clippy::expect_used, reason = "max_events_per_request is a u32")]
@@ -143,7 +181,7 @@ fn count(value: usize) -> u32 {
 pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
     let mut reader = Reader { bytes };
     let layout = reader.u8()?;
-    if layout != LAYOUT_VERSION {
+    if !matches!(layout, LAYOUT_VERSION | LAYOUT_VERSION_WITH_FORM) {
         return Err(ContextError::UnknownLayout(layout));
     }
     let decoder_version = u16::from_le_bytes(reader.array()?);
@@ -180,6 +218,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
     } else {
         None
     };
+    let form = if flags & FLAG_FORM != 0 {
+        reader.form()?
+    } else {
+        BodyForm::Events
+    };
     let project_len = usize::from(u16::from_le_bytes(reader.array()?));
     let project = reader.text(project_len)?;
     let event_count = u32::from_le_bytes(reader.array()?);
@@ -204,6 +247,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
             limits,
             endpoint,
             coding,
+            form,
             received_at_us,
             client_address,
             sent_at_us,
@@ -232,6 +276,19 @@ impl Reader<'_> {
 
     fn u8(&mut self) -> Result<u8, ContextError> {
         Ok(self.array::<1>()?[0])
+    }
+
+    fn form(&mut self) -> Result<BodyForm, ContextError> {
+        match self.u8()? {
+            FORM_AI_PARTS => {
+                let len = usize::from(u16::from_le_bytes(self.array()?));
+                let boundary = self.text(len)?;
+                Ok(BodyForm::AiParts { boundary })
+            }
+            FORM_OTLP_PROTOBUF => Ok(BodyForm::OtlpProtobuf),
+            FORM_OTLP_JSON => Ok(BodyForm::OtlpJson),
+            _ => Err(ContextError::Damaged),
+        }
     }
 
     fn text(&mut self, len: usize) -> Result<String, ContextError> {
@@ -279,6 +336,7 @@ mod tests {
             limits: DecodeLimits::DEFAULT,
             endpoint: Endpoint::Track,
             coding: Coding::Gzip,
+            form: BodyForm::Events,
             received_at_us: -5,
             client_address: Some("2001:db8::1".parse().unwrap()),
             sent_at_us: Some(77),
@@ -320,11 +378,42 @@ mod tests {
 
     #[test]
     fn a_context_cut_anywhere_is_refused() {
-        let (request, batch) = sample();
+        let (mut request, batch) = sample();
+        request.form = with_boundary();
         let mut bytes = Vec::new();
         encode(&request, "shop", &batch, &mut bytes);
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    fn with_boundary() -> BodyForm {
+        BodyForm::AiParts {
+            boundary: "----x".to_owned(),
+        }
+    }
+
+    /// A release that knows no form but events must say that the record is another's, not set it
+    /// aside as damaged.
+    #[test]
+    fn a_body_of_another_form_reads_back_and_has_a_layout_of_its_own() {
+        let (mut request, batch) = sample();
+        for form in [
+            with_boundary(),
+            BodyForm::OtlpProtobuf,
+            BodyForm::OtlpJson,
+            BodyForm::Events,
+        ] {
+            request.form = form;
+            let mut bytes = Vec::new();
+            encode(&request, "shop", &batch, &mut bytes);
+            assert_eq!(decode(&bytes).unwrap().request, request);
+            let layout = if request.form == BodyForm::Events {
+                1
+            } else {
+                3
+            };
+            assert_eq!(bytes[0], layout, "{:?}", request.form);
         }
     }
 

@@ -85,7 +85,7 @@ mod tests {
     use std::io::Write as _;
 
     use penstock_decode::DECODER_VERSION;
-    use penstock_model::{Coding, DecodeLimits, Endpoint, RequestContext};
+    use penstock_model::{BodyForm, Coding, DecodeLimits, Endpoint, RequestContext};
 
     use super::*;
 
@@ -98,6 +98,7 @@ mod tests {
             limits: DecodeLimits::DEFAULT,
             endpoint,
             coding: Coding::Unspecified,
+            form: BodyForm::Events,
             received_at_us: NOW_US,
             client_address: Some("203.0.113.9".parse().unwrap()),
             sent_at_us: None,
@@ -153,6 +154,44 @@ mod tests {
             ..request(Endpoint::GrpcAppend)
         };
         check(&append, &plain, &[0, 1]);
+    }
+
+    /// What only a header said of the body is in the record.
+    #[test]
+    fn a_replay_of_forms_and_spans_gives_the_same_events() {
+        let form = "--x\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n\
+            {\"event\":\"$ai_x\",\"distinct_id\":\"d\",\"sent_at\":\"2026-01-01\",\"properties\":{\"$ai_model\":\"m\"}}\r\n\
+            --x\r\nContent-Disposition: form-data; name=\"event.properties.b\"\r\n\
+            Content-Type: application/octet-stream\r\n\r\n\0\r\n--x--\r\n";
+        let boundary = "x".to_owned();
+        let of = |endpoint, form| RequestContext {
+            form,
+            token: Some("phc_a".to_owned()),
+            ..request(endpoint)
+        };
+        let parts = of(Endpoint::Ai, BodyForm::AiParts { boundary });
+        check(&parts, &Payload::new(form.as_bytes().to_vec()), &[]);
+        check(&parts, &Payload::new(gzip(form)), &[0]);
+        let span = r#"{"attributes":[{"key":"gen_ai.x","value":{"intValue":"1"}}]}"#;
+        let whole = format!(
+            r#"{{"spanId":"0000000000000001","traceId":"00000000000000000000000000000001",{}"#,
+            span.trim_start_matches('{')
+        );
+        let export = format!(
+            r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{span},{whole},{whole}]}}]}}]}}"#
+        );
+        check(
+            &of(Endpoint::AiOtel, BodyForm::OtlpJson),
+            &Payload::new(gzip(&export)),
+            &[2],
+        );
+        // A span with the attribute `ai.x`: true, and no ids.
+        let protobuf = b"\x0a\x10\x12\x0e\x12\x0c\x4a\x0a\x0a\x04ai.x\x12\x02\x10\x01".to_vec();
+        let context = of(Endpoint::AiOtel, BodyForm::OtlpProtobuf);
+        let payload = Payload::new(protobuf);
+        let batch = decode_request(&payload, &context, &mut Workspace::default()).unwrap();
+        assert_eq!(batch.events.len(), 1);
+        check(&context, &payload, &[]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use penstock_wal::{Log, SealTag};
 
 use crate::error::EngineError;
 use crate::journal::LogLevel;
-use crate::record::LAYOUT_VERSION;
+use crate::record::NEWEST_LAYOUT_VERSION;
 use crate::shared::{PendingRecord, Shared};
 use crate::supervisor::{StopSignal, TICK};
 
@@ -24,7 +24,7 @@ use crate::supervisor::{StopSignal, TICK};
 const TRY_AGAIN_NANOS: u64 = 10_000_000_000;
 
 /// The word under which this process seals files: the state of deduplication that has their ids
-/// (zeros if it is off), then the versions of the records' layout and of the decoder. A file under
+/// (zeros if it is off), then the newest versions of the records' layout and of the decoder. A file under
 /// another word is decoded at the start: by a release that does not know its records, to be refused.
 pub(crate) fn tag(dedup: Option<&Dedup>) -> SealTag {
     let mut tag = [0; 32];
@@ -32,7 +32,7 @@ pub(crate) fn tag(dedup: Option<&Dedup>) -> SealTag {
         tag[..16].copy_from_slice(&dedup.state_id());
         tag[16] = 1;
     }
-    tag[17] = LAYOUT_VERSION;
+    tag[17] = NEWEST_LAYOUT_VERSION;
     tag[18..20].copy_from_slice(&DECODER_VERSION.to_le_bytes());
     tag
 }

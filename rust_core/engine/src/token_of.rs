@@ -3,7 +3,9 @@
 use std::panic::AssertUnwindSafe;
 
 use penstock_decode::{DECODER_VERSION, Workspace, decode_request};
-use penstock_model::{Code, Coding, DecodeLimits, Endpoint, Payload, Refusal, RequestContext};
+use penstock_model::{
+    BodyForm, Code, Coding, DecodeLimits, Endpoint, Payload, Refusal, RequestContext,
+};
 
 /// Finds the token that a body names, in every coding and place that captures may have it in.
 ///
@@ -27,6 +29,7 @@ pub fn token_of(
         // Where any object is taken: one that asks for flags has no event's name.
         endpoint: Endpoint::Engage,
         coding,
+        form: BodyForm::Events,
         received_at_us: 0,
         client_address: None,
         sent_at_us: None,

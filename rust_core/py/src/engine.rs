@@ -109,6 +109,31 @@ impl Engine {
         Ok(self.submit(ticket, submission))
     }
 
+    // Not detached, as above.
+    #[pyo3(signature = (ticket, body, endpoint, coding, head, client_address))]
+    fn submit_ai(
+        &self,
+        ticket: Py<PyAny>,
+        body: Bound<'_, PyBytes>,
+        endpoint: u8,
+        coding: u8,
+        head: (String, Option<String>, Option<i64>),
+        client_address: Option<&str>,
+    ) -> PyResult<Option<Refusal>> {
+        let (content_type, token, sent_at_us) = head;
+        let unknown = || PyValueError::new_err("unknown endpoint or coding");
+        let submission = Submission::Ai {
+            body: payload(PyBackedBytes::from(body), &self.graveyard),
+            endpoint: Endpoint::from_number(endpoint).ok_or_else(unknown)?,
+            coding: Coding::from_number(coding).ok_or_else(unknown)?,
+            content_type,
+            token,
+            sent_at_us,
+            client_address: address(client_address),
+        };
+        Ok(self.submit(ticket, submission))
+    }
+
     #[pyo3(signature = (ticket, message, metadata_token, client_address))]
     fn submit_append(
         &self,
@@ -160,7 +185,7 @@ impl Engine {
         for (ticket, completion) in self.engine.drain() {
             let result = match completion {
                 Completion::Stored(summary) => {
-                    Bound::new(py, SubmitResult::new(summary))?.into_any()
+                    Bound::new(py, SubmitResult::new(py, summary))?.into_any()
                 }
                 Completion::Appended(message) => PyBytes::new(py, &message).into_any(),
                 Completion::Refused(refusal) => Bound::new(py, Refusal::new(refusal))?.into_any(),

@@ -175,6 +175,11 @@ impl LogRecord {
     }
 
     #[getter]
+    fn content_type(&self) -> String {
+        self.record.content_type()
+    }
+
+    #[getter]
     fn client_address(&self) -> Option<String> {
         self.record
             .client_address()

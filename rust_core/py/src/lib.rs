@@ -23,7 +23,7 @@ mod _core {
     use penstock_engine::CrashPoint;
     use penstock_engine::decode::{DECODER_VERSION, Workspace, decode_request};
     use penstock_model::{
-        Code, CodeScope, Coding, DecodeLimits, Endpoint, Outcome, RequestContext, Warning,
+        BodyForm, Code, CodeScope, Coding, DecodeLimits, Endpoint, Outcome, RequestContext, Warning,
     };
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
@@ -149,6 +149,7 @@ mod _core {
             limits: DecodeLimits::DEFAULT,
             endpoint: Endpoint::from_number(endpoint).ok_or_else(unknown)?,
             coding: Coding::from_number(coding).ok_or_else(unknown)?,
+            form: BodyForm::Events,
             // 2026-01-01T00:00:00Z; decoding reads no clock.
             received_at_us: 1_767_225_600_000_000,
             client_address: None,

@@ -5,6 +5,7 @@ use penstock_model::{Code, CodeScope};
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 create_exception!(
     penstock._core,
@@ -81,11 +82,14 @@ impl Refusal {
 #[pyclass(frozen, module = "penstock._core")]
 pub(crate) struct SubmitResult {
     summary: SubmitSummary,
+    answer: Option<Py<PyBytes>>,
 }
 
 impl SubmitResult {
-    pub(crate) fn new(summary: SubmitSummary) -> Self {
-        Self { summary }
+    pub(crate) fn new(py: Python<'_>, mut summary: SubmitSummary) -> Self {
+        let answer = summary.answer.take();
+        let answer = answer.map(|answer| PyBytes::new(py, &answer).unbind());
+        Self { summary, answer }
     }
 }
 
@@ -115,5 +119,10 @@ impl SubmitResult {
     fn first_rejection(&self) -> Option<(u32, &'static str, &'static str)> {
         let (index, code) = self.summary.first_rejection?;
         Some((index, code.as_str(), code.public_text()))
+    }
+
+    #[getter]
+    fn answer(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
+        self.answer.as_ref().map(|answer| answer.clone_ref(py))
     }
 }

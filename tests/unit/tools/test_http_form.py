@@ -90,6 +90,29 @@ def test_a_token_beside_the_body_is_put_into_it(body):
     assert json.loads(form.body) == {"batch": [EVENT], "api_key": "phc_a"}
 
 
+@pytest.mark.parametrize("endpoint", ["i/v0/ai", "i/v0/ai/otel"])
+def test_forms_and_spans_go_as_they_came(endpoint):
+    record = FakeRecord(
+        endpoint=endpoint,
+        body=b"\x1f\x8bform",
+        decoded=b"[{}]",
+        coding="gzip",
+        content_type='multipart/form-data; boundary="x"',
+        request_token="phc_a",
+        client_address="203.0.113.9",
+        sent_at_us=RECEIVED_AT_US,
+    )
+    form = http_form(record, NOW_US)
+    assert (form.target, form.body) == (f"{endpoint}?sent_at={NOW_US // 1000}", b"\x1f\x8bform")
+    assert form.headers == {
+        "Content-Type": 'multipart/form-data; boundary="x"',
+        "Content-Encoding": "gzip",
+        "Authorization": "Bearer phc_a",
+        "X-Forwarded-For": "203.0.113.9",
+    }
+    assert http_form(FakeRecord(endpoint=endpoint, body=b"x"), NOW_US).target == endpoint
+
+
 def test_a_single_event_keeps_its_import_flag():
     text = dumped(EVENT | {"historical_migration": True})
     sent = json.loads(with_members(text, "phc_a", None) or b"")
