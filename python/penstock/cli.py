@@ -17,12 +17,16 @@ from penstock.config_loading import check_ready_file, check_static_dir, load_set
 from penstock.errors import ConfigError, DataDirectoryError, PenstockError
 from penstock.logs import configure, logger
 from penstock.tools.commands import add_wal_command, run_wal
+from penstock.tools.rejected_commands import add_rejected_command, run_rejected
 from penstock.tools.table_commands import add_table_command, run_table
 
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_DATA_DIRECTORY: Final = 3
+
+
+_TOOLS: Final = {"wal": run_wal, "table": run_table, "rejected": run_rejected}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,8 +60,8 @@ def _run(options: argparse.Namespace) -> int:
         return _serve(settings, lambda: _settings(options))
     if options.command == "query":
         return _query(settings, options.sql, options.format)
-    if options.command in {"wal", "table"}:
-        return (run_wal if options.command == "wal" else run_table)(options, settings)
+    if options.command in _TOOLS:
+        return _TOOLS[options.command](options, settings)
     return _config(settings, options.action)
 
 
@@ -82,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_wal_command(commands, _add_setting_flags)
     add_table_command(commands, _add_setting_flags)
+    add_rejected_command(commands, _add_setting_flags)
 
     config = commands.add_parser("config", help="look at the settings", allow_abbrev=False)
     actions = config.add_subparsers(dest="action", metavar="action", required=True)

@@ -52,7 +52,7 @@ def add_wal_command(commands: Any, add_setting_flags: AddSettingFlags) -> None: 
         help="send the records to a running service, or take them into a data directory",
         allow_abbrev=False,
     )
-    _add_into(replay)
+    add_into(replay)
     _add_range(replay)
     add_setting_flags(replay, ("data_dir",))
 
@@ -66,7 +66,7 @@ def add_wal_command(commands: Any, add_setting_flags: AddSettingFlags) -> None: 
     retry = steps.add_parser(
         "retry", help="send them again, or take them in; move what was stored", allow_abbrev=False
     )
-    _add_into(retry)
+    add_into(retry)
     add_setting_flags(retry, ("data_dir",))
 
 
@@ -75,7 +75,8 @@ def _add_range(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="last", metavar="P", type=_position, default=LAST_POSITION)
 
 
-def _add_into(parser: argparse.ArgumentParser) -> None:
+def add_into(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that names the service to send to."""
     parser.add_argument(
         "--into",
         metavar="URL|PATH",

@@ -136,7 +136,7 @@ def with_members(
     wrapped = token is not None or (wrap and bool(members))
     if text.startswith(b"["):
         return b'{"batch":%s,%s}' % (text, _inner(members)) if wrapped else None
-    starts = _member_starts(text)
+    starts = member_starts(text)
     if text.startswith(b"[", starts.get("batch", len(text))):
         return text.removesuffix(b"}") + b"," + _inner(members) + b"}" if members else None
     if not wrapped:
@@ -155,7 +155,7 @@ _IMPORT_FLAG: Final = "historical_migration"
 _TOKEN: Final = re.compile(rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*+:\s*+)?+|[{}\[\]]', re.DOTALL)
 
 
-def _member_starts(text: bytes) -> dict[str, int]:
+def member_starts(text: bytes) -> dict[str, int]:
     """Find where the values of an object's members begin; the last of a name counts.
 
     A reader of JSON would refuse some that the service takes, such as lone surrogates, and hold

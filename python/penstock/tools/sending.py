@@ -27,6 +27,7 @@ _LONGEST_WAIT_SECONDS: Final = 60.0
 _MAX_ANSWER_BYTES: Final = 64 << 10
 _SHOWN_ANSWER_CHARACTERS: Final = 200
 
+_STORED_STATUSES: Final = frozenset({200, 204})
 # How a request is answered of which every event was refused.
 _REFUSING_STATUSES: Final = frozenset({400, 401, 413})
 
@@ -99,17 +100,36 @@ class Sender:
         """
         if record.problem is not None:
             raise SendError(f"it can't be read: {record.problem}", of_record=True)
+        status, answer = self._deliver(lambda: self._form(record))
+        if status in _STORED_STATUSES:
+            return True
+        if status in _REFUSING_STATUSES and record.accepted + record.duplicates == 0:
+            return False
+        raise _not_sent(status, answer)
+
+    def send_form(self, form: HttpForm) -> str | None:
+        """Send a request with one event in it and wait until the service has stored it.
+
+        Returns:
+            None, or the text that the service refused it with.
+
+        Raises:
+            SendError: Another answer, or none.
+        """
+        status, answer = self._deliver(lambda: form)
+        if status in _STORED_STATUSES:
+            return None
+        if status in _REFUSING_STATUSES:
+            return answer
+        raise _not_sent(status, answer)
+
+    def _deliver(self, form: Callable[[], HttpForm]) -> tuple[int, str]:
+        """Send a request until the answer is another than 503; made anew for each try."""
         waited = 0.0
         while True:
-            status, retry_after, answer = self._post(self._form(record))
-            if status in {200, 204}:
-                return True
-            taken = record.accepted + record.duplicates
-            if status in _REFUSING_STATUSES and taken == 0:
-                return False
+            status, retry_after, answer = self._post(form())
             if status != 503 or waited >= MAX_WAIT_SECONDS:
-                told = f"the service answered {status}: {answer}"
-                raise SendError(told, of_record=status in _REFUSING_STATUSES)
+                return status, answer
             # What may stay idle for a minute is not worth keeping.
             self.close()
             self._sleep(retry_after)
@@ -147,6 +167,11 @@ class Sender:
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._connection.close()
+
+
+def _not_sent(status: int, answer: str) -> SendError:
+    told = f"the service answered {status}: {answer}"
+    return SendError(told, of_record=status in _REFUSING_STATUSES)
 
 
 def _seconds(retry_after: str | None) -> float:
