@@ -29,9 +29,12 @@ SDKS = (
     "react-native",
     "web",
     "derived/posthog-dotnet",
+    "derived/posthog-elixir",
+    "derived/posthog-flutter",
     "derived/posthog-ios",
     "derived/posthog-java-legacy",
     "derived/posthog-rs",
+    "derived/posthog-ruby",
 )
 # What carries events of the protocol's first version.
 PATHS = frozenset(
