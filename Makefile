@@ -91,8 +91,8 @@ need-lint:
 	@scripts/need lint
 
 ##@ Test
-.PHONY: test test-rust test-python test-durability test-sdk
-test: test-rust test-python ## every test: Rust, Python, service, durability, real SDK
+.PHONY: test test-rust test-python test-durability test-sdk conformance
+test: test-rust test-python ## every test: Rust, Python, service, durability, real SDKs
 
 test-rust: | need ## the crates' own tests
 	@cargo test --locked --workspace --quiet
@@ -103,8 +103,12 @@ test-python: build ## unit, boundary, service, durability, SDK and tidy tests (A
 test-durability: build ## crashes and recovery only (PENSTOCK_CRASH_ROUNDS= for more)
 	@$(DEV)/bin/python -m pytest tests/durability $(ARGS)
 
-test-sdk: build ## the real SDK, and recorded requests of SDKs, only
+test-sdk: build ## real SDKs (those whose runtimes are here) and recorded requests of SDKs, only
 	@$(DEV)/bin/python -m pytest tests/sdk $(ARGS)
+
+conformance: build ## test-sdk, and what passed into README.md (wants Node.js, Go, Chromium)
+	@$(DEV)/bin/python -m pytest tests/sdk --write-conformance
+	@$(DEV)/bin/python scripts/readme_tables.py
 
 ##@ Check
 .PHONY: check lint fmt

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md that stand in the code: settings, codes, commands.
+"""Writes the tables of README.md that stand in the code: settings, codes, commands, SDKs.
 
 `make readme` runs it; with `--check` it only says whether README.md is up to date. The columns of
 the tables have their meanings in README.md alone, so those rows are compared by tests/tidy instead.
@@ -13,6 +13,10 @@ from pathlib import Path
 from penstock import _core, config, outcomes
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support import conformance  # noqa: E402 - of the tests, which know what passed
+
 README = ROOT / "README.md"
 
 
@@ -25,6 +29,7 @@ def main() -> int:
     after = _replace(before, "| setting |", _settings())
     after = _replace(after, "| code |", _codes())
     after = _replace(after, "| command |", _commands())
+    after = _replace(after, "| SDK |", conformance.table())
     if check:
         return int(before != after)
     README.write_text(after, encoding="utf-8")

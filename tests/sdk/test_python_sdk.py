@@ -10,7 +10,7 @@ import pytest
 
 from support.server import RunningServer
 
-pytestmark = pytest.mark.sdk
+pytestmark = [pytest.mark.sdk, pytest.mark.conformance("python")]
 
 EVENT_ID = "0192f0c1-2345-7abc-8def-0123456789ab"
 BATCH = 250

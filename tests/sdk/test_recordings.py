@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.conformance import committed
 from support.http import Response, send_raw
 from support.recordings import Expectation, RecordedRequest, Recording, SentEvent, load
 from support.server import RunningServer
@@ -115,7 +116,12 @@ def sent_by(recording: Recording) -> list[SentEvent]:
 
 
 REQUESTS = [
-    pytest.param(sdk, request, id=f"{sdk}-{request.label}-{request.seq}".replace(" ", "-"))
+    pytest.param(
+        sdk,
+        request,
+        id=f"{sdk}-{request.label}-{request.seq}".replace(" ", "-"),
+        marks=pytest.mark.replayed(sdk),
+    )
     for sdk, recording in RECORDINGS.items()
     for request in replayed_requests(recording)
 ]
@@ -175,6 +181,16 @@ def test_nothing_but_what_was_sent_is_stored(sdk: str, replays: dict[str, Replay
     found = [row["uuid"] for row in replays[sdk].rows]
     assert uuids <= set(found)
     assert len(found) == len(uuids) + nameless
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_results_count_the_requests_that_are_replayed(
+    sdk: str, request: pytest.FixtureRequest
+) -> None:
+    if request.config.getoption("--write-conformance", default=False):
+        pytest.skip("being written")
+    counted = committed()["replayed"].get(sdk)
+    assert counted == len(replayed_requests(RECORDINGS[sdk])), "run `make conformance`"
 
 
 def test_no_row_is_of_nobody(replays: dict[str, Replay], running_server: RunningServer) -> None:

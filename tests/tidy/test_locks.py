@@ -34,7 +34,7 @@ def test_lock_file_names_no_host_and_hashes_everything(path: Path) -> None:
 
 def test_no_committed_file_but_cargos_lock_names_a_package_index() -> None:
     hosts = re.compile(r"pypi\.org|pythonhosted|registry\.npm|^\s*(extra-)?index-url *=", re.M)
-    suffixes = {"", ".cfg", ".in", ".lock", ".sh", ".toml", ".txt"}
+    suffixes = {"", ".cfg", ".in", ".json", ".lock", ".mod", ".sh", ".sum", ".toml", ".txt"}
     naming = {
         name(path) for path in files() if path.suffix in suffixes and hosts.search(text(path))
     }
