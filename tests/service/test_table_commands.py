@@ -265,6 +265,25 @@ def test_a_table_that_is_made_late_is_adopted_though_it_is_gone(
     assert table("info", "--data-dir", data_dir).returncode == 0
 
 
+def test_a_note_that_can_not_be_read_is_written_anew(start: StartServer) -> None:
+    server = start(**SETTINGS)
+    data_dir = server.data_dir
+    send_committed(server, ["e1", "e2"])
+    assert server.stop() == 0
+    (data_dir / "wal" / "tables.json").write_bytes(b"{")
+    server = start(**SETTINGS)
+    send(server, "while held")
+    assert b"commits held: note_unreadable" in server.get_admin("/readyz").body
+    assert server.stop() == 0
+    assert table("adopt", "--data-dir", data_dir).returncode == 1
+    done = table("adopt", "--believe", "transactions", "--data-dir", data_dir)
+    assert done.returncode == 0, done.stderr
+    server = start(**SETTINGS)
+    send(server, "afterwards")
+    assert server.stop() == 0
+    assert committed_names(data_dir) == Counter(["e1", "e2", "while held", "afterwards"])
+
+
 def test_what_would_be_refused_again_is_not_adopted(start: StartServer) -> None:
     server = start(**SETTINGS)
     data_dir = server.data_dir
