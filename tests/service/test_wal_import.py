@@ -224,6 +224,7 @@ def test_a_small_log_limit_is_no_end(start: StartServer, tmp_path: Path) -> None
     target = new_directory(tmp_path / "target")
     limits = {
         "max_request_bytes": 1 << 20,
+        "max_recording_bytes": 1 << 20,
         "max_wal_bytes": 4 << 20,
         "wal_file_bytes": 64 << 10,
         "flush_interval_seconds": 0.1,
