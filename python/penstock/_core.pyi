@@ -16,6 +16,7 @@ __all__ = [
     "LogReader",
     "LogRecord",
     "Refusal",
+    "Results",
     "SegmentFile",
     "SubmitResult",
     "TailRead",
@@ -91,6 +92,18 @@ class SubmitResult:
     def answer(self) -> bytes | None:
         """What the client is told, of requests by `submit_ai`: JSON, or OpenTelemetry's message in
         the encoding of the request."""
+
+@final
+class Results:
+    """The answer of capture v1, event by event; what is `ok` in it is stored at the ack level."""
+
+    @property
+    def body(self) -> bytes:
+        """JSON text."""
+    @property
+    def retry_after_seconds(self) -> int:
+        """Whole seconds, 1 to 10, after which what is `retry` in it may be sent again; 0: nothing
+        is."""
 
 @final
 class SegmentFile:
@@ -193,6 +206,30 @@ class Engine:
         sent in microseconds since 1970.
         """
 
+    def submit_v1(
+        self,
+        ticket: object,
+        body: bytes,
+        endpoint: int,
+        coding: int | None,
+        headers: tuple[
+            bytes | None,
+            bytes | None,
+            bytes | None,
+            bytes | None,
+            bytes | None,
+            bytes | None,
+            bytes | None,
+        ],
+        client_address: str | None,
+    ) -> Refusal | None:
+        """Take one request of capture v1, as `submit_http`; what `drain` gives is a `Results`, or
+        a refusal.
+
+        `coding`: None for one that is none of ours. `headers`: Authorization, PostHog-Sdk-Info,
+        PostHog-Attempt, PostHog-Request-Id, PostHog-Request-Timestamp, Content-Type, User-Agent;
+        None where there was none. Also what is wrong with them is a refusal."""
+
     def submit_append(
         self, ticket: object, message: bytes, metadata_token: str | None, client_address: str | None
     ) -> Refusal | None:
@@ -215,7 +252,7 @@ class Engine:
         Raises:
             CoreError: code `record_unreadable`: it does not give the events that were taken."""
 
-    def drain(self) -> list[tuple[object, SubmitResult | Refusal | bytes]]:
+    def drain(self) -> list[tuple[object, SubmitResult | Results | Refusal | bytes]]:
         """Take all finished requests: (ticket, result). Called on the loop's thread only."""
 
     def next_cut(self, timeout_ms: int) -> Cut | None:
@@ -372,6 +409,9 @@ class LogRecord:
     @property
     def content_type(self) -> str:
         """How the payload is written, as it is to be said when it is sent again."""
+    @property
+    def sdk_info(self) -> str | None:
+        """What a client of capture v1 says of itself, if that could be used."""
     @property
     def client_address(self) -> str | None: ...
     @property

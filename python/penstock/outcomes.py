@@ -27,6 +27,7 @@ _UNKNOWN_TOKEN: Final = Outcome(401, "UNAUTHENTICATED", retryable=False)
 # 413 makes the SDKs that can split a batch do so. gRPC clients retry RESOURCE_EXHAUSTED as it is,
 # which can't help here.
 _TOO_LARGE: Final = Outcome(413, "INVALID_ARGUMENT", retryable=False)
+_UNSUPPORTED: Final = Outcome(415, "INVALID_ARGUMENT", retryable=False)
 # Never 429: the web and Java SDKs drop a batch on it.
 _LATER: Final = Outcome(503, "UNAVAILABLE", retryable=True)
 
@@ -85,6 +86,20 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "too_many_spans": _INVALID,
     "not_an_ai_event": _INVALID,
     "missing_ai_model": _INVALID,
+    # Of capture v1, which has no gRPC form. Its events are refused one by one under a 200.
+    "event_name_too_long": _INVALID,
+    "distinct_id_too_large": _INVALID,
+    "invalid_event_timestamp": _INVALID,
+    "invalid_options": _INVALID,
+    "dropped_performance_event": _INVALID,
+    "missing_authorization": _UNKNOWN_TOKEN,
+    "missing_required_headers": _INVALID,
+    "invalid_header_value": _INVALID,
+    "unsupported_content_type": _UNSUPPORTED,
+    "invalid_batch": _INVALID,
+    "missing_event_uuid": _INVALID,
+    "invalid_event_uuid": _INVALID,
+    "duplicate_event_uuid": _INVALID,
 }
 
 PUBLIC_TEXTS_USED_HERE: Final[dict[str, str]] = {

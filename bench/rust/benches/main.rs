@@ -39,6 +39,7 @@ fn request_context(coding: Coding) -> RequestContext {
         client_address: None,
         sent_at_us: None,
         token: None,
+        sdk_info: None,
         uuid_seed: [7; 16],
     }
 }

@@ -52,6 +52,26 @@ pub(crate) fn read(text: &str, value: Value, changes: &mut Changes) -> Option<Id
     Some(Id::Owned(out))
 }
 
+/// Makes the text of an id as [`read`] does, but without the white space around it, and whole.
+pub(crate) fn read_trimmed(text: &str, value: Value, replaced: &mut Replaced) -> Option<Id> {
+    let mut out = String::new();
+    if !value.is_string(text.as_bytes()) {
+        let json = compact(slice(text, value.start(), value.end()));
+        replaced.lone_surrogate |= replace_lone_surrogates(&json, &mut out);
+        return Some(Id::Owned(out));
+    }
+    let start = value.start() + 1;
+    let literal = slice(text, start, value.end() - 1);
+    if !value.escaped() {
+        let start = start + (literal.len() - literal.trim_start().len());
+        let len = literal.trim().len();
+        return (len > 0).then_some(Id::Slice(start, start + len));
+    }
+    *replaced = unescape(literal, true, &mut out);
+    let trimmed = out.trim();
+    (!trimmed.is_empty()).then(|| Id::Owned(trimmed.to_owned()))
+}
+
 /// Where the first 200 code points of `id` end.
 fn cut(id: &str, changes: &mut Changes) -> usize {
     // Code points are at most as many as bytes.
@@ -126,10 +146,33 @@ mod tests {
         }
     }
 
+    fn trimmed_of(json: &str) -> Option<String> {
+        let value = Scanner::new(json.as_bytes(), 0, 128).value(0).unwrap();
+        match read_trimmed(json, value, &mut Replaced::default())? {
+            Id::Slice(start, end) => Some(slice(json, start, end).to_owned()),
+            Id::Owned(text) => Some(text),
+        }
+    }
+
     #[test]
     fn blank_ids_are_none() {
         for json in [r#""""#, r#""  ""#, r#""\t\n ""#, "\"\u{3000}\""] {
             assert_eq!(id_of(json).0, None, "{json}");
+            assert_eq!(trimmed_of(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn white_space_around_an_id_goes_where_that_is_asked_for() {
+        let long = "é".repeat(300);
+        for (json, expected) in [
+            ("\" user 1\u{3000}\"".to_owned(), "user 1"),
+            (r#""\t user\u00201 \n""#.to_owned(), "user 1"),
+            (r#""a\u0000b""#.to_owned(), "a\u{fffd}b"),
+            ("[1, 2]".to_owned(), "[1,2]"),
+            (format!("\"{}{long}\"", " ".repeat(300)), long.as_str()),
+        ] {
+            assert_eq!(trimmed_of(&json).as_deref(), Some(expected), "{json}");
         }
     }
 

@@ -22,6 +22,9 @@ pub(crate) struct Envelope {
     pub(crate) token: Value,
     pub(crate) sent_at: Value,
     pub(crate) historical_migration: Value,
+    /// Of capture v1, as is the next.
+    pub(crate) created_at: Value,
+    pub(crate) capture_internal: Value,
 }
 
 /// Reads a document from byte `start` of `text` and puts its events into `events`.
@@ -41,6 +44,8 @@ pub(crate) fn scan_document(
         token: Value::ABSENT,
         sent_at: Value::ABSENT,
         historical_migration: Value::ABSENT,
+        created_at: Value::ABSENT,
+        capture_internal: Value::ABSENT,
     };
     match scanner.peek() {
         b'{' => scan_root_object(&mut scanner, limits, events, &mut envelope)?,
@@ -97,6 +102,8 @@ fn scan_root_object(
             }
             b"sent_at" => envelope.sent_at = scanner.value(1)?,
             b"historical_migration" => envelope.historical_migration = scanner.value(1)?,
+            b"created_at" => envelope.created_at = scanner.value(1)?,
+            b"capture_internal" => envelope.capture_internal = scanner.value(1)?,
             _ => root.member(scanner, key, 1)?,
         }
         more = scanner.more(b'}')?;

@@ -25,6 +25,10 @@ pub(crate) enum Root {
     Set,
     SetOnce,
     Groups,
+    /// Of capture v1, where it stands outside of the properties; so do the next two.
+    SessionId,
+    WindowId,
+    Options,
 }
 
 static ROOT_FIELDS: FieldTable<ROOT_COUNT> = FieldTable::new(&[
@@ -42,6 +46,9 @@ static ROOT_FIELDS: FieldTable<ROOT_COUNT> = FieldTable::new(&[
     (b"$set", Root::Set as usize),
     (b"$set_once", Root::SetOnce as usize),
     (b"$groups", Root::Groups as usize),
+    (b"session_id", Root::SessionId as usize),
+    (b"window_id", Root::WindowId as usize),
+    (b"options", Root::Options as usize),
 ]);
 
 /// A field that is read out of `properties`.
@@ -64,6 +71,7 @@ pub(crate) enum Inner {
     SnapshotSource,
     /// `$snapshot_data` as SDKs send it, `$snapshot_items` as PostHog's service passes it on.
     SnapshotData,
+    ProductTourId,
 }
 
 static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
@@ -85,13 +93,14 @@ static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
     (b"$snapshot_source", Inner::SnapshotSource as usize),
     (b"$snapshot_data", Inner::SnapshotData as usize),
     (b"$snapshot_items", Inner::SnapshotData as usize),
+    (b"$product_tour_id", Inner::ProductTourId as usize),
 ]);
 
 /// Autocapture's elements: taken out of the properties once there is a chain of them.
 pub(crate) const ELEMENTS_KEY: &str = "$elements";
 
-const ROOT_COUNT: usize = Root::Groups as usize + 1;
-const INNER_COUNT: usize = Inner::SnapshotData as usize + 1;
+const ROOT_COUNT: usize = Root::Options as usize + 1;
+const INNER_COUNT: usize = Inner::ProductTourId as usize + 1;
 
 /// Places by field, and one that nobody reads for the keys that name none.
 type RootPlaces = [Value; ROOT_COUNT + 1];

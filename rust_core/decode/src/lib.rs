@@ -23,6 +23,7 @@ mod timestamps;
 mod token;
 mod utf8;
 mod uuids;
+pub mod v1;
 mod verdict;
 
 pub use ai::{MAX_FORM_BYTES, MAX_OTLP_BYTES, body_form, content_type, export_response};

@@ -1,7 +1,8 @@
 //! The few rewrites of `properties`; an event that needs none keeps its slice of the body.
 //!
-//! Root `$set`, `$set_once` and `$groups` are merged in key by key, the root winning; `$elements`
-//! goes out once there is a chain of them; lone surrogates become U+FFFD.
+//! Root `$set`, `$set_once` and `$groups` are merged in key by key, the root winning; what capture
+//! v1 sends outside of them goes in; `$elements` goes out once there is a chain of them; lone
+//! surrogates become U+FFFD.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -18,13 +19,33 @@ pub(crate) struct Properties {
     pub(crate) lone_surrogate_replaced: bool,
 }
 
+/// What goes in or out besides the merges.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rewrite<'a> {
+    pub(crate) without_elements: bool,
+    /// Members that go in, as JSON text, separated by commas.
+    pub(crate) injected: &'a str,
+    /// The names among them that the properties have as well: those of the properties go out.
+    pub(crate) replaced: &'a [&'static str],
+}
+
+impl Rewrite<'_> {
+    const fn is_none(&self) -> bool {
+        !self.without_elements && self.injected.is_empty()
+    }
+
+    fn takes_out(&self, name: &str) -> bool {
+        (self.without_elements && name == ELEMENTS_KEY) || self.replaced.contains(&name)
+    }
+}
+
 /// The text of an event's properties: its own slice, or a rewritten one appended to `side`.
 ///
 /// `event[Root::Properties]` must be an object, null or absent.
 pub(crate) fn write(
     text: &str,
     event: &RawEvent,
-    without_elements: bool,
+    rewrite: Rewrite<'_>,
     side: &mut String,
 ) -> Properties {
     let merged = MERGED_FIELDS.map(|(_, field)| {
@@ -35,7 +56,8 @@ pub(crate) fn write(
             Value::ABSENT
         }
     });
-    let unchanged = !without_elements && merged.iter().all(|value| value.is_absent());
+    let unmerged = merged.iter().all(|value| value.is_absent());
+    let unchanged = unmerged && rewrite.is_none();
     if unchanged && !event.lone_surrogate && event[Root::Properties].is_object(text.as_bytes()) {
         let slice = Text::in_body(
             event[Root::Properties].start(),
@@ -48,28 +70,49 @@ pub(crate) fn write(
     }
     let start = side.len();
     let mut lone_surrogate_replaced = false;
-    if unchanged {
-        let own = if event[Root::Properties].is_object(text.as_bytes()) {
-            slice(
-                text,
-                event[Root::Properties].start(),
-                event[Root::Properties].end(),
-            )
+    let append = |out: &mut String| {
+        if unmerged && !rewrite.without_elements && rewrite.replaced.is_empty() {
+            inject(own_text(text, event), rewrite.injected, out);
         } else {
-            "{}"
-        };
-        lone_surrogate_replaced = replace_lone_surrogates(own, side);
-    } else if event.lone_surrogate {
+            merge(text, event, merged, rewrite, out);
+        }
+    };
+    if event.lone_surrogate {
         let mut whole = String::with_capacity(event.whole.len());
-        merge(text, event, merged, without_elements, &mut whole);
+        append(&mut whole);
         lone_surrogate_replaced = replace_lone_surrogates(&whole, side);
     } else {
-        merge(text, event, merged, without_elements, side);
+        append(side);
     }
     Properties {
         text: Text::in_side(start, side.len()),
         lone_surrogate_replaced,
     }
+}
+
+/// The properties as sent; an empty object if there are none.
+fn own_text<'a>(text: &'a str, event: &RawEvent) -> &'a str {
+    let properties = event[Root::Properties];
+    if properties.is_object(text.as_bytes()) {
+        slice(text, properties.start(), properties.end())
+    } else {
+        "{}"
+    }
+}
+
+/// Appends the object `own` with the members `injected` behind its own.
+fn inject(own: &str, injected: &str, out: &mut String) {
+    if injected.is_empty() {
+        out.push_str(own);
+        return;
+    }
+    let own = own.strip_suffix('}').unwrap_or(own);
+    out.push_str(own);
+    if own.trim_ascii_end() != "{" {
+        out.push(',');
+    }
+    out.push_str(injected);
+    out.push('}');
 }
 
 /// Whether `value` is an object with members. Anything else at the root changes nothing: PHP sends
@@ -78,12 +121,12 @@ fn is_filled(text: &str, value: Value) -> bool {
     value.is_object(text.as_bytes()) && Members::new(text.as_bytes(), value).next().is_some()
 }
 
-/// Appends the properties of `event` with the objects of `merged` in them.
+/// Appends the properties of `event` with the objects of `merged` in them, member by member.
 fn merge(
     text: &str,
     event: &RawEvent,
     merged: [Value; MERGED_FIELDS.len()],
-    without_elements: bool,
+    rewrite: Rewrite<'_>,
     out: &mut String,
 ) {
     let properties = event[Root::Properties];
@@ -92,7 +135,7 @@ fn merge(
     if properties.is_object(text.as_bytes()) {
         for (key, value) in Members::new(text.as_bytes(), properties) {
             let name = Members::key_text(text, key);
-            if without_elements && name == ELEMENTS_KEY {
+            if rewrite.takes_out(&name) {
                 continue;
             }
             match MERGED_FIELDS
@@ -114,6 +157,10 @@ fn merge(
         } else {
             out.push_str(slice(text, root.start(), root.end()));
         }
+    }
+    if !rewrite.injected.is_empty() {
+        members.comma();
+        members.out.push_str(rewrite.injected);
     }
     members.close();
 }
@@ -182,15 +229,15 @@ mod tests {
     use crate::json::Scanner;
 
     fn properties_of(event: &str) -> (String, bool) {
-        written(event, false)
+        written(event, Rewrite::default())
     }
 
-    fn written(event: &str, without_elements: bool) -> (String, bool) {
+    fn written(event: &str, rewrite: Rewrite<'_>) -> (String, bool) {
         let mut scanner = Scanner::new(event.as_bytes(), 0, 128);
         let mut raw = RawEvent::default();
         raw.scan(&mut scanner, 0).unwrap();
         let mut side = String::new();
-        let properties = write(event, &raw, without_elements, &mut side);
+        let properties = write(event, &raw, rewrite, &mut side);
         let batch = penstock_model::Batch {
             text: penstock_model::BatchText::Decoded(event.as_bytes().to_vec()),
             side,
@@ -283,7 +330,64 @@ mod tests {
             ),
         ] {
             let expected = (expected.to_owned(), false);
-            assert_eq!(written(event, true), expected, "{event}");
+            let rewrite = Rewrite {
+                without_elements: true,
+                ..Rewrite::default()
+            };
+            assert_eq!(written(event, rewrite), expected, "{event}");
+        }
+    }
+
+    #[test]
+    fn members_go_in_behind_all_others() {
+        let rewrite = Rewrite {
+            injected: r#""$lib":"l","s":1"#,
+            ..Rewrite::default()
+        };
+        for (event, expected) in [
+            ("{}", r#"{"$lib":"l","s":1}"#),
+            (r#"{"properties":null}"#, r#"{"$lib":"l","s":1}"#),
+            (r#"{"properties":{ }}"#, r#"{ "$lib":"l","s":1}"#),
+            (
+                r#"{"properties":{ "a" : "{" }}"#,
+                r#"{ "a" : "{" ,"$lib":"l","s":1}"#,
+            ),
+            (
+                r#"{"properties":{"a":{}},"$set":{"x":1}}"#,
+                r#"{"a":{},"$set":{"x":1},"$lib":"l","s":1}"#,
+            ),
+        ] {
+            assert_eq!(written(event, rewrite), (expected.to_owned(), false));
+        }
+        let (text, replaced) = written(r#"{"properties":{"a":"\ud800"}}"#, rewrite);
+        assert_eq!(
+            (text.as_str(), replaced),
+            (r#"{"a":"\ufffd","$lib":"l","s":1}"#, true)
+        );
+    }
+
+    #[test]
+    fn a_member_that_goes_in_takes_out_those_of_its_name() {
+        let rewrite = Rewrite {
+            injected: r#""$lib":"l""#,
+            replaced: &["$lib"],
+            ..Rewrite::default()
+        };
+        for (event, expected) in [
+            (
+                r#"{"properties":{"$lib":0,"a":1}}"#,
+                r#"{"a":1,"$lib":"l"}"#,
+            ),
+            (
+                r#"{"properties":{"\u0024lib":0,"$lib":{"$lib":1}}}"#,
+                r#"{"$lib":"l"}"#,
+            ),
+            (
+                r#"{"properties":{"$lib":0,"b":{"$lib":2}},"$set":{"$lib":3}}"#,
+                r#"{"b":{"$lib":2},"$set":{"$lib":3},"$lib":"l"}"#,
+            ),
+        ] {
+            assert_eq!(written(event, rewrite), (expected.to_owned(), false));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::event::{RawEvent, Root};
 use crate::json::{Value, slice};
 use crate::timestamps::Clocks;
 use crate::verdict::{Judge, read_time};
-use crate::{token, utf8};
+use crate::{token, utf8, v1};
 
 /// Version of the rules in this crate. Goes into each log record; raised whenever the same payload
 /// and context could decode to something else.
@@ -129,6 +129,9 @@ pub(crate) fn decode_text(
         return Err(missing_payload());
     }
     let envelope = envelope::scan_document(bytes, start, &context.limits, raw_events)?;
+    if context.endpoint.is_v1() {
+        return v1::decode_events(text, repaired, context, &envelope, raw_events);
+    }
     let resolved = token::resolve(text, context.token.as_deref(), &envelope, raw_events).map_err(
         |refusal| unusable(refusal, bytes, context.endpoint, envelope.shape, raw_events),
     )?;

@@ -9,6 +9,7 @@ use penstock_model::{
 use crate::distinct_id::{self, Changes, Id};
 use crate::event::{Inner, RawEvent, Root};
 use crate::json::{Replaced, Value, slice, unescape};
+use crate::properties::Rewrite;
 use crate::timestamps::{self, Claim, Clocks, Computed};
 use crate::token::Resolved;
 use crate::{elements, properties, uuids};
@@ -64,7 +65,14 @@ impl Judge<'_> {
             note(self.snapshot_fault(raw));
         }
 
-        let (timestamp_us, client_timestamp) = self.timestamp(raw, &mut warnings);
+        let offset_ms = offset_ms(self.text, raw[Root::Offset]);
+        let ignore_sent_at = raw[Inner::IgnoreSentAt].kind(bytes) == b't';
+        let (timestamp_us, client_timestamp) = self.timestamp(
+            raw[Root::Timestamp],
+            offset_ms,
+            ignore_sent_at,
+            &mut warnings,
+        );
         let readable = !(too_large || raw.too_deep || bad_properties);
         // Of a snapshot there is no chain to store them in instead.
         let (elements_chain, without_elements) = if is_snapshot {
@@ -73,7 +81,11 @@ impl Judge<'_> {
             self.elements_chain(raw, readable, &mut warnings)
         };
         let properties = if readable {
-            let properties = properties::write(self.text, raw, without_elements, &mut self.side);
+            let rewrite = Rewrite {
+                without_elements,
+                ..Rewrite::default()
+            };
+            let properties = properties::write(self.text, raw, rewrite, &mut self.side);
             if properties.lone_surrogate_replaced {
                 warnings.add(Warning::LoneSurrogate);
             }
@@ -81,14 +93,7 @@ impl Judge<'_> {
         } else {
             Text::EMPTY
         };
-        let propertyless = match raw[Inner::ProcessPersonProfile].kind(bytes) {
-            b'f' => true,
-            0 | b'n' | b't' => false,
-            _ => {
-                warnings.add(Warning::InvalidProcessPersonProfile);
-                false
-            }
-        };
+        let propertyless = self.is_propertyless(raw, &mut warnings);
         let given = uuid.unwrap_or_default();
         let made = || uuids::make_v7(timestamp_us, self.context.uuid_seed, index);
         // An event that isn't stored as one needs no id.
@@ -164,14 +169,11 @@ impl Judge<'_> {
         if value.is_null(self.text.as_bytes()) {
             return Ok(None);
         }
-        if !value.is_string(self.text.as_bytes()) {
-            return Err(());
+        match text_of(self.text, value).as_deref() {
+            None => Err(()),
+            Some("") => Ok(None),
+            Some(text) => uuids::parse(text).map(Some).ok_or(()),
         }
-        let text = self.string(value);
-        if text.is_empty() {
-            return Ok(None);
-        }
-        uuids::parse(&text).map(Some).ok_or(())
     }
 
     /// What a snapshot of session replay lacks; what is in it is not looked at.
@@ -189,28 +191,32 @@ impl Judge<'_> {
             (1..=MAX_SESSION_ID_BYTES).contains(&text.len())
                 && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'-')
         };
-        let valid = session_id.is_string(bytes) && is_id(&self.string(session_id));
+        let valid = text_of(self.text, session_id).is_some_and(|text| is_id(&text));
         (!valid).then_some(Code::InvalidSessionId)
     }
 
-    fn timestamp(&mut self, raw: &RawEvent, warnings: &mut Warnings) -> (i64, Option<Text>) {
+    /// When the event happened, and the timestamp as sent.
+    pub(crate) fn timestamp(
+        &mut self,
+        value: Value,
+        offset_ms: Option<i64>,
+        ignore_sent_at: bool,
+        warnings: &mut Warnings,
+    ) -> (i64, Option<Text>) {
         let bytes = self.text.as_bytes();
         let mut claim = Claim {
             timestamp_us: None,
-            offset_ms: offset_ms(self.text, raw[Root::Offset]),
-            ignore_sent_at: raw[Inner::IgnoreSentAt].kind(bytes) == b't',
+            offset_ms,
+            ignore_sent_at,
         };
         let mut sent = None;
-        if !raw[Root::Timestamp].is_null(bytes) {
-            let text = if raw[Root::Timestamp].is_number(bytes) {
-                Some(Text::in_body(
-                    raw[Root::Timestamp].start(),
-                    raw[Root::Timestamp].end(),
-                ))
+        if !value.is_null(bytes) {
+            let text = if value.is_number(bytes) {
+                Some(Text::in_body(value.start(), value.end()))
             } else {
-                self.optional(raw[Root::Timestamp], false, warnings)
+                self.optional(value, false, warnings)
             };
-            claim.timestamp_us = read_time(self.text, raw[Root::Timestamp]);
+            claim.timestamp_us = read_time(self.text, value);
             if claim.timestamp_us.is_none() {
                 warnings.add(Warning::InvalidTimestamp);
             }
@@ -234,7 +240,7 @@ impl Judge<'_> {
     ///
     /// A chain that the client made wins, as in PostHog's service; then its `$elements` say nothing
     /// more.
-    fn elements_chain(
+    pub(crate) fn elements_chain(
         &mut self,
         raw: &RawEvent,
         readable: bool,
@@ -257,8 +263,20 @@ impl Judge<'_> {
         (chain.text.or(own), true)
     }
 
+    /// Whether the properties make the event an anonymous one.
+    pub(crate) fn is_propertyless(&self, raw: &RawEvent, warnings: &mut Warnings) -> bool {
+        match raw[Inner::ProcessPersonProfile].kind(self.text.as_bytes()) {
+            b'f' => true,
+            0 | b'n' | b't' => false,
+            _ => {
+                warnings.add(Warning::InvalidProcessPersonProfile);
+                false
+            }
+        }
+    }
+
     /// `$ip`: only where it is absent does the address of the request stand for it.
-    fn ip(&mut self, value: Value, warnings: &mut Warnings) -> ClientIp {
+    pub(crate) fn ip(&mut self, value: Value, warnings: &mut Warnings) -> ClientIp {
         if value.is_absent() {
             return ClientIp::Unsaid;
         }
@@ -267,7 +285,7 @@ impl Judge<'_> {
     }
 
     /// The text of a string field; `None` if it is absent or of another type.
-    fn optional(
+    pub(crate) fn optional(
         &mut self,
         value: Value,
         replace_nul: bool,
@@ -285,25 +303,28 @@ impl Judge<'_> {
         Some(Text::in_side(start, self.side.len()))
     }
 
-    /// What a string means.
-    fn string(&self, value: Value) -> Cow<'_, str> {
-        let literal = slice(self.text, value.start() + 1, value.end() - 1);
-        if !value.escaped() {
-            return Cow::Borrowed(literal);
-        }
-        let mut text = String::with_capacity(literal.len());
-        unescape(literal, false, &mut text);
-        Cow::Owned(text)
-    }
-
-    fn write(&mut self, text: &str) -> Text {
+    pub(crate) fn write(&mut self, text: &str) -> Text {
         let start = self.side.len();
         self.side.push_str(text);
         Text::in_side(start, self.side.len())
     }
 }
 
-fn add_replaced(warnings: &mut Warnings, replaced: Replaced) {
+/// The text of a string value; `None` for anything else.
+pub(crate) fn text_of(text: &str, value: Value) -> Option<Cow<'_, str>> {
+    if !value.is_string(text.as_bytes()) {
+        return None;
+    }
+    let literal = slice(text, value.start() + 1, value.end() - 1);
+    if !value.escaped() {
+        return Some(Cow::Borrowed(literal));
+    }
+    let mut out = String::with_capacity(literal.len());
+    unescape(literal, false, &mut out);
+    Some(Cow::Owned(out))
+}
+
+pub(crate) fn add_replaced(warnings: &mut Warnings, replaced: Replaced) {
     if replaced.lone_surrogate {
         warnings.add(Warning::LoneSurrogate);
     }
@@ -317,16 +338,7 @@ pub(crate) fn read_time(text: &str, value: Value) -> Option<i64> {
     if value.is_number(text.as_bytes()) {
         return timestamps::parse_number(slice(text, value.start(), value.end()));
     }
-    if !value.is_string(text.as_bytes()) {
-        return None;
-    }
-    let literal = slice(text, value.start() + 1, value.end() - 1);
-    if !value.escaped() {
-        return timestamps::parse(literal);
-    }
-    let mut unescaped = String::new();
-    unescape(literal, false, &mut unescaped);
-    timestamps::parse(&unescaped)
+    timestamps::parse(&text_of(text, value)?)
 }
 
 /// The `offset` of an event: milliseconds, cut to whole ones. Anything but a number is ignored.

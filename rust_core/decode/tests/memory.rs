@@ -65,6 +65,7 @@ fn most_held_of(body: Vec<u8>, coding: Coding, limits: DecodeLimits) -> (usize, 
         client_address: None,
         sent_at_us: None,
         token: Some("phc_a".to_owned()),
+        sdk_info: None,
         uuid_seed: [7; 16],
     };
     let payload = Payload::new(body);

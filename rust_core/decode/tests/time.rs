@@ -31,6 +31,7 @@ fn best_time(body: Vec<u8>, workspace: &mut Workspace) -> u64 {
         client_address: None,
         sent_at_us: None,
         token: None,
+        sdk_info: None,
         uuid_seed: [7; 16],
     };
     let times = (0..RUNS).map(|_| {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use penstock_decode::v1::Head;
 use penstock_model::{Code, Coding, Endpoint, Payload, Refusal};
 
 /// One request of a front.
@@ -25,6 +26,13 @@ pub enum Submission {
         token: Option<String>,
         /// From the query; it wins over what an event says of that.
         sent_at_us: Option<i64>,
+        client_address: Option<IpAddr>,
+    },
+    /// A request of capture v1 whose headers were read.
+    V1 {
+        body: Payload,
+        endpoint: Endpoint,
+        head: Head,
         client_address: Option<IpAddr>,
     },
     /// A serialized `AppendRequest`.
@@ -57,6 +65,12 @@ pub enum Completion {
     Stored(SubmitSummary),
     /// A serialized `AppendResponse`, in the same circumstances.
     Appended(Vec<u8>),
+    /// The answer of capture v1 as JSON: what became of each event.
+    Results {
+        text: Vec<u8>,
+        /// Why those that are to be sent again were not stored.
+        retry: Option<Code>,
+    },
     /// Nothing of the request was acknowledged.
     Refused(Refusal),
 }

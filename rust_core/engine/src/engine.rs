@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use penstock_decode::v1::{Head, RawHead, read_head};
 use penstock_dedup::{Dedup, DedupOptions, RunningTime};
 use penstock_disk::{CrashPoint, Filesystem, LockGuard};
 use penstock_model::{Clock, Code, LaneId, Position, Refusal};
@@ -287,6 +288,12 @@ impl<T: Send + 'static> Engine<T> {
     /// Durability: none yet. The answer comes with the same ticket from [`Self::drain`], once.
     pub fn submit(&self, ticket: T, submission: Submission) -> Result<(), (T, Refusal)> {
         self.foreground.submit(ticket, submission)
+    }
+
+    /// Checks the headers of a request of capture v1. A refusal is the request's answer.
+    pub fn check_v1_head(&self, raw: &RawHead<'_>) -> Result<Head, Refusal> {
+        let refused = |refusal: &Refusal| self.shared.metrics.requests_refused(refusal.code);
+        read_head(raw).inspect_err(refused)
     }
 
     /// An eventfd that is readable when [`Self::drain`] has something to give.

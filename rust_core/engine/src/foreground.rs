@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 use penstock_decode::{
     DECODER_VERSION, Workspace, body_form, check_token, decode_with_answer, expected_decoded_bytes,
-    export_response, protobuf,
+    protobuf, v1,
 };
 use penstock_dedup::{DedupKey, KeyHasher, Probed, Runs};
 use penstock_model::{
@@ -18,12 +18,13 @@ use penstock_model::{
 use penstock_wal::{AppendError, Log};
 
 use crate::admission::Reservation;
-use crate::answer::{Completion, Submission, SubmitSummary};
+use crate::answer::{Completion, Submission};
 use crate::completion::Finished;
+use crate::decided::{DecidedForm, make_answer, make_form};
 use crate::journal::LogLevel;
 use crate::projects::Project;
 use crate::record;
-use crate::shared::{Answer, ExceptionRow, Form, PendingRecord, Shared, error_code};
+use crate::shared::{PendingRecord, Shared, error_code};
 
 /// An admitted request that waits for a worker.
 struct Job<T> {
@@ -145,6 +146,7 @@ impl<T: Send + 'static> Foreground<T> {
             client_address: None,
             sent_at_us: None,
             token: None,
+            sdk_info: None,
             uuid_seed: self.next_seed(),
         };
         let (payload, ack, form) = match submission {
@@ -182,6 +184,20 @@ impl<T: Send + 'static> Foreground<T> {
                 request.sent_at_us = sent_at_us;
                 request.client_address = client_address;
                 (body, None, DecidedForm::Http)
+            }
+            Submission::V1 {
+                body,
+                endpoint,
+                head,
+                client_address,
+            } => {
+                request.endpoint = endpoint;
+                request.coding = head.coding;
+                request.sent_at_us = Some(head.sent_at_us);
+                request.token = Some(head.token);
+                request.sdk_info = head.sdk_info;
+                request.client_address = client_address;
+                (body, None, DecidedForm::V1)
             }
             Submission::Append {
                 message,
@@ -347,7 +363,13 @@ impl<T: Send + 'static> Foreground<T> {
             BatchText::Received(_) => 0,
             BatchText::Decoded(_) => payload.len(),
         };
-        reservation.correct((batch.held_bytes() + compressed_bytes) as u64)?;
+        let answer_bytes = if request.endpoint.is_v1() {
+            v1::RESULT_BYTES * batch.events.len()
+        } else {
+            0
+        };
+        let held_bytes = batch.held_bytes() + compressed_bytes + answer_bytes;
+        reservation.correct(held_bytes as u64)?;
         let project = self.shared.projects.resolve(batch.token())?;
         Ok((batch, answer, project))
     }
@@ -366,6 +388,7 @@ impl<T: Send + 'static> Foreground<T> {
         } = decided;
         if batch.events.is_empty() {
             // An export of spans may hold none that becomes an event: nothing is to be stored.
+            let form = make_form(form, &batch);
             let answer = make_answer(ticket, ack, form, &batch).telling(&request.form, told);
             let finished = answer.stored(penstock_model::Position::ZERO);
             self.shared.completions.push(finished);
@@ -383,6 +406,7 @@ impl<T: Send + 'static> Foreground<T> {
                 .fetch_add(stored_bytes, Ordering::Relaxed)
                 > MAX_REFUSED_ONLY_BYTES
         {
+            let form = make_form(form, &batch);
             let answer = make_answer(ticket, ack, form, &batch).telling(&request.form, told);
             self.shared.metrics.outcomes(&batch);
             self.shared.metrics.refused_only_dropped.add(1);
@@ -397,6 +421,7 @@ impl<T: Send + 'static> Foreground<T> {
         if let Some(lookup) = &self.dedup {
             lookup.runs.probe(&ids.keys, &mut ids.probed);
         }
+        let form = make_form(form, &batch);
         let mut sequencer = self.shared.sequencer.lock();
         let mut position = self.log.next_position();
         while !sequencer.mark_duplicates(&mut batch, &ids.keys, &mut ids.probed, position) {
@@ -454,7 +479,7 @@ impl<T: Send + 'static> Foreground<T> {
             if let Some(answer) = pending.answer.or(early) {
                 self.shared
                     .completions
-                    .push(answer.refused(Refusal::new(code, "")));
+                    .push(answer.not_persisted(&pending.batch, code));
             }
         } else if let Some(answer) = early {
             self.shared.completions.push(answer.stored(position));
@@ -497,12 +522,6 @@ fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum DecidedForm {
-    Http,
-    Append,
 }
 
 /// A request that was let in.
@@ -553,76 +572,5 @@ fn append_error_code(error: &AppendError) -> Code {
         AppendError::QueueFull { .. } => Code::Overloaded,
         AppendError::Poisoned { error } => error_code(error),
         AppendError::Closed => Code::ShuttingDown,
-    }
-}
-
-impl<T> Answer<T> {
-    /// Adds what is told of a body that is no events: what decoding says, or how many spans were
-    /// not stored.
-    fn telling(mut self, form: &BodyForm, told: Option<String>) -> Self {
-        let summary = &mut self.summary;
-        summary.answer = match form {
-            BodyForm::Events => None,
-            BodyForm::AiParts { .. } => told.map(String::into_bytes),
-            BodyForm::OtlpProtobuf | BodyForm::OtlpJson => {
-                let message = summary.first_rejection.map(|(index, code)| {
-                    let (name, text) = (code.as_str(), code.public_text());
-                    format!("{text}: event {index}: {name}")
-                });
-                let message = message.unwrap_or_default();
-                Some(export_response(form, summary.rejected, &message))
-            }
-        };
-        self
-    }
-}
-
-#[expect(clippy::expect_used, reason = "max_events_per_request is a u32")]
-fn make_answer<T>(ticket: T, ack: AckLevel, form: DecidedForm, batch: &Batch) -> Answer<T> {
-    let mut summary = SubmitSummary {
-        accepted: 0,
-        duplicates: 0,
-        rejected: 0,
-        log_position: 0,
-        first_rejection: None,
-        answer: None,
-    };
-    let mut exceptions = Vec::new();
-    for (index, event) in batch.events.iter().enumerate() {
-        match event.outcome {
-            Outcome::Accepted => {
-                summary.accepted += 1;
-                continue;
-            }
-            Outcome::Duplicate => summary.duplicates += 1,
-            Outcome::Rejected(code) => {
-                summary.rejected += 1;
-                if summary.first_rejection.is_none() {
-                    let index = u32::try_from(index).expect("events are counted by a u32");
-                    summary.first_rejection = Some((index, code));
-                }
-            }
-        }
-        if matches!(form, DecidedForm::Append) {
-            exceptions.push(ExceptionRow {
-                index: u32::try_from(index).expect("events are counted by a u32"),
-                outcome: event.outcome,
-                uuid: if event.uuid_given {
-                    event.uuid.to_string()
-                } else {
-                    String::new()
-                },
-            });
-        }
-    }
-    let form = match form {
-        DecidedForm::Http => Form::Http,
-        DecidedForm::Append => Form::Append { exceptions },
-    };
-    Answer {
-        ticket,
-        summary,
-        form,
-        ack,
     }
 }

@@ -6,8 +6,9 @@
 use penstock_decode::Workspace;
 use penstock_model::{AckLevel, Outcome, Payload, Refusal};
 
+use crate::decided::DecidedForm;
 use crate::engine::Engine;
-use crate::foreground::{Decided, DecidedForm, Ids};
+use crate::foreground::{Decided, Ids};
 use crate::projects::Project;
 use crate::replay::replay;
 

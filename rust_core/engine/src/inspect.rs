@@ -140,6 +140,11 @@ impl InspectedRecord {
         self.stored.as_ref()?.request.token.as_deref()
     }
 
+    /// What a client of capture v1 says of itself, if that could be used.
+    pub fn sdk_info(&self) -> Option<&str> {
+        self.stored.as_ref()?.request.sdk_info.as_deref()
+    }
+
     /// The client's address after the proxy rule.
     pub fn client_address(&self) -> Option<IpAddr> {
         self.stored.as_ref()?.request.client_address

@@ -12,6 +12,7 @@ mod background;
 mod backlog;
 mod completion;
 mod cut;
+mod decided;
 mod directory;
 mod engine;
 mod error;
@@ -48,6 +49,7 @@ pub use inspect::{AcceptedEvent, CheckStep, InspectedRecord, LogInspector, repai
 pub use journal::{LogEvent, LogLevel};
 pub use locked::LockedDirectory;
 pub use options::{EngineOptions, ProjectOptions};
+pub use penstock_decode::v1::{Head as V1Head, RawHead as RawV1Head};
 pub use penstock_disk::CrashPoint;
 pub use penstock_segment::{ByTable, SegmentFile, TableKind, delta_schema_json};
 pub use penstock_wal::{FileReport, FoundDamage};

@@ -4,17 +4,18 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | version of this layout: 1, or 3 where the body has a form of its own |
+//! | 1 | version of this layout: 1; 2 for a request of capture v1; 3 where the body has a form of its own |
 //! | 2 | decoder version |
 //! | 1 | endpoint number |
 //! | 1 | content coding as hinted |
-//! | 1 | flags: 1 address v4, 2 address v6, 4 `sent_at`, 8 token from outside the body, 32 form of the body |
+//! | 1 | flags: 1 address v4, 2 address v6, 4 `sent_at`, 8 token from outside the body, 16 what the client says of itself, 32 form of the body |
 //! | 8 | time of receipt, µs since the Unix epoch, signed |
 //! | 16 | seed of made ids |
 //! | 4 × 4 | limits: decompressed bytes, event bytes, events, depth |
 //! | 4 or 16 | client address, if flagged |
 //! | 8 | `sent_at` from outside the body, µs, signed, if flagged |
 //! | 2 + n | token from outside the body, if flagged |
+//! | 2 + n | what the client says of itself (`PostHog-Sdk-Info`), if flagged |
 //! | 1 | form of the body, if flagged: 1 parts of an AI event, 2 OTLP as protobuf, 3 OTLP as JSON |
 //! | 2 + n | what parts them, if the form is 1 |
 //! | 2 + n | project that the token was resolved to |
@@ -22,9 +23,9 @@
 //! | 4 | number of exceptions: events that were not accepted |
 //! | 5 each | index; 0 for a duplicate, else 1 + the number of the code |
 //!
-//! A reader refuses versions that it does not know. Version 3 differs by its number alone, which
-//! tells a release that knows no other form than events that the record is whole and not its own to
-//! read.
+//! A reader refuses versions that it does not know. Versions 2 and 3 differ by their numbers alone,
+//! which tell a release without capture v1, or one that knows no other form than events, that the
+//! record is whole and not its own to read; all others keep version 1.
 
 use std::net::IpAddr;
 
@@ -33,6 +34,7 @@ use penstock_model::{
 };
 
 const LAYOUT_VERSION: u8 = 1;
+const LAYOUT_VERSION_OF_V1: u8 = 2;
 const LAYOUT_VERSION_WITH_FORM: u8 = 3;
 
 /// The newest layout that this release writes. A file of the log may hold any up to it.
@@ -42,6 +44,7 @@ const FLAG_V4: u8 = 1;
 const FLAG_V6: u8 = 2;
 const FLAG_SENT_AT: u8 = 4;
 const FLAG_TOKEN: u8 = 8;
+const FLAG_SDK_INFO: u8 = 16;
 const FLAG_FORM: u8 = 32;
 
 const FORM_AI_PARTS: u8 = 1;
@@ -50,10 +53,12 @@ const FORM_OTLP_JSON: u8 = 3;
 
 /// The layout that the record of a request has.
 fn layout_of(request: &RequestContext) -> u8 {
-    if request.form == BodyForm::Events {
-        LAYOUT_VERSION
-    } else {
+    if request.form != BodyForm::Events {
         LAYOUT_VERSION_WITH_FORM
+    } else if request.endpoint.is_v1() {
+        LAYOUT_VERSION_OF_V1
+    } else {
+        LAYOUT_VERSION
     }
 }
 
@@ -102,6 +107,9 @@ pub(crate) fn encode(request: &RequestContext, project: &str, batch: &Batch, out
     if request.token.is_some() {
         flags |= FLAG_TOKEN;
     }
+    if request.sdk_info.is_some() {
+        flags |= FLAG_SDK_INFO;
+    }
     if request.form != BodyForm::Events {
         flags |= FLAG_FORM;
     }
@@ -125,13 +133,11 @@ pub(crate) fn encode(request: &RequestContext, project: &str, batch: &Batch, out
     if let Some(sent_at_us) = request.sent_at_us {
         out.extend_from_slice(&sent_at_us.to_le_bytes());
     }
-    if let Some(token) = &request.token {
-        out.extend_from_slice(&small_len(token).to_le_bytes());
-        out.extend_from_slice(token.as_bytes());
+    for text in [&request.token, &request.sdk_info].into_iter().flatten() {
+        push_text(text, out);
     }
     encode_form(&request.form, out);
-    out.extend_from_slice(&small_len(project).to_le_bytes());
-    out.extend_from_slice(project.as_bytes());
+    push_text(project, out);
     out.extend_from_slice(&count(batch.events.len()).to_le_bytes());
     let exceptions = batch
         .events
@@ -158,18 +164,20 @@ fn encode_form(form: &BodyForm, out: &mut Vec<u8>) {
         BodyForm::Events => {}
         BodyForm::AiParts { boundary } => {
             out.push(FORM_AI_PARTS);
-            out.extend_from_slice(&small_len(boundary).to_le_bytes());
-            out.extend_from_slice(boundary.as_bytes());
+            push_text(boundary, out);
         }
         BodyForm::OtlpProtobuf => out.push(FORM_OTLP_PROTOBUF),
         BodyForm::OtlpJson => out.push(FORM_OTLP_JSON),
     }
 }
 
-/// Tokens are at most 64 bytes, boundaries 200 (decode), project names 200 (settings).
+/// Tokens are at most 64 bytes, boundaries and what clients say of themselves 200 (decode), project
+/// names 200 (settings).
 #[expect(clippy::expect_used, reason = "checked where such texts enter")]
-fn small_len(text: &str) -> u16 {
-    u16::try_from(text.len()).expect("texts of a context are short")
+fn push_text(text: &str, out: &mut Vec<u8>) {
+    let len = u16::try_from(text.len()).expect("texts of a context are short");
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
 }
 
 #[expect(clippy::expect_used, reason = "max_events_per_request is a u32")]
@@ -181,7 +189,10 @@ fn count(value: usize) -> u32 {
 pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
     let mut reader = Reader { bytes };
     let layout = reader.u8()?;
-    if !matches!(layout, LAYOUT_VERSION | LAYOUT_VERSION_WITH_FORM) {
+    if !matches!(
+        layout,
+        LAYOUT_VERSION | LAYOUT_VERSION_OF_V1 | LAYOUT_VERSION_WITH_FORM
+    ) {
         return Err(ContextError::UnknownLayout(layout));
     }
     let decoder_version = u16::from_le_bytes(reader.array()?);
@@ -212,19 +223,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
     } else {
         None
     };
-    let token = if flags & FLAG_TOKEN != 0 {
-        let len = usize::from(u16::from_le_bytes(reader.array()?));
-        Some(reader.text(len)?)
-    } else {
-        None
-    };
+    let token = reader.text_if(flags & FLAG_TOKEN != 0)?;
+    let sdk_info = reader.text_if(flags & FLAG_SDK_INFO != 0)?;
     let form = if flags & FLAG_FORM != 0 {
         reader.form()?
     } else {
         BodyForm::Events
     };
-    let project_len = usize::from(u16::from_le_bytes(reader.array()?));
-    let project = reader.text(project_len)?;
+    let project = reader.text()?;
     let event_count = u32::from_le_bytes(reader.array()?);
     let exception_count = u32::from_le_bytes(reader.array()?);
     if exception_count > event_count || reader.bytes.len() != 5 * exception_count as usize {
@@ -252,6 +258,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
             client_address,
             sent_at_us,
             token,
+            sdk_info,
             uuid_seed,
         },
         project,
@@ -281,8 +288,7 @@ impl Reader<'_> {
     fn form(&mut self) -> Result<BodyForm, ContextError> {
         match self.u8()? {
             FORM_AI_PARTS => {
-                let len = usize::from(u16::from_le_bytes(self.array()?));
-                let boundary = self.text(len)?;
+                let boundary = self.text()?;
                 Ok(BodyForm::AiParts { boundary })
             }
             FORM_OTLP_PROTOBUF => Ok(BodyForm::OtlpProtobuf),
@@ -291,7 +297,12 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&mut self, len: usize) -> Result<String, ContextError> {
+    fn text_if(&mut self, flagged: bool) -> Result<Option<String>, ContextError> {
+        flagged.then(|| self.text()).transpose()
+    }
+
+    fn text(&mut self) -> Result<String, ContextError> {
+        let len = usize::from(u16::from_le_bytes(self.array()?));
         let (head, rest) = self
             .bytes
             .split_at_checked(len)
@@ -341,6 +352,7 @@ mod tests {
             client_address: Some("2001:db8::1".parse().unwrap()),
             sent_at_us: Some(77),
             token: Some("phc_a".to_owned()),
+            sdk_info: None,
             uuid_seed: [9; 16],
         };
         let batch = Batch {
@@ -376,14 +388,68 @@ mod tests {
         );
     }
 
+    fn of_v1() -> RequestContext {
+        RequestContext {
+            endpoint: Endpoint::V1Analytics,
+            sdk_info: Some("posthog-go/1.23.1".to_owned()),
+            ..sample().0
+        }
+    }
+
+    /// A release without capture v1 must say that the record is another's, not set it aside.
+    #[test]
+    fn a_context_of_capture_v1_reads_back_and_has_a_layout_of_its_own() {
+        let mut bytes = Vec::new();
+        encode(&of_v1(), "shop", &sample().1, &mut bytes);
+        assert_eq!(decode(&bytes).unwrap().request, of_v1());
+        assert_eq!(bytes[0], 2);
+
+        bytes[0] = NEWEST_LAYOUT_VERSION + 1;
+        let refused = decode(&bytes).unwrap_err();
+        assert_eq!(refused, ContextError::UnknownLayout(4));
+        assert!(refused.is_other_release());
+    }
+
+    /// Byte for byte what releases before capture v1 wrote.
+    #[test]
+    fn a_context_of_the_first_layout_is_read_and_written_as_ever() {
+        let mut written = vec![1, 1, 0, 1, 2, 13];
+        written.extend(1_767_225_600_000_000_i64.to_le_bytes());
+        written.extend([9; 16]);
+        for limit in [1_u32, 2, 3, 4] {
+            written.extend(limit.to_le_bytes());
+        }
+        written.extend([203, 0, 113, 9]);
+        written.extend((-77_i64).to_le_bytes());
+        written.extend([5, 0]);
+        written.extend(b"phc_a");
+        written.extend([4, 0]);
+        written.extend(b"shop");
+        written.extend(3_u32.to_le_bytes());
+        written.extend(2_u32.to_le_bytes());
+        written.extend([1, 0, 0, 0, 0, 2, 0, 0, 0, 1 + Code::EventTooDeep.number()]);
+
+        let stored = decode(&written).unwrap();
+        assert_eq!(stored.request.client_address, Some([203, 0, 113, 9].into()));
+        assert_eq!(stored.request.sdk_info, None);
+        assert_eq!((stored.project.as_str(), stored.event_count), ("shop", 3));
+        let mut again = Vec::new();
+        encode(&stored.request, "shop", &sample().1, &mut again);
+        assert_eq!(again, written);
+    }
+
     #[test]
     fn a_context_cut_anywhere_is_refused() {
-        let (mut request, batch) = sample();
-        request.form = with_boundary();
-        let mut bytes = Vec::new();
-        encode(&request, "shop", &batch, &mut bytes);
-        for len in 0..bytes.len() {
-            assert!(decode(&bytes[..len]).is_err(), "cut at {len}");
+        let with_form = RequestContext {
+            form: with_boundary(),
+            ..sample().0
+        };
+        for request in [sample().0, of_v1(), with_form] {
+            let mut bytes = Vec::new();
+            encode(&request, "shop", &sample().1, &mut bytes);
+            for len in 0..bytes.len() {
+                assert!(decode(&bytes[..len]).is_err(), "cut at {len}");
+            }
         }
     }
 

@@ -103,6 +103,7 @@ mod tests {
             client_address: Some("203.0.113.9".parse().unwrap()),
             sent_at_us: None,
             token: None,
+            sdk_info: None,
             uuid_seed: [7; 16],
         }
     }
@@ -192,6 +193,41 @@ mod tests {
         let batch = decode_request(&payload, &context, &mut Workspace::default()).unwrap();
         assert_eq!(batch.events.len(), 1);
         check(&context, &payload, &[]);
+    }
+
+    #[test]
+    fn a_replay_of_capture_v1_gives_what_was_injected_from_headers_and_body() {
+        let body = r#"{"created_at":"2026-01-01T00:00:00Z","capture_internal":true,"batch":[
+            {"event":"a","distinct_id":" d ","uuid":"01890a5d-ac96-774b-bcce-000000000001",
+             "timestamp":"2025-12-31T23:59:00Z","session_id":"s","window_id":"w\ud800",
+             "options":{"process_person_profile":false,"product_tour_id":7},
+             "properties":{"$lib":"own","$session_id":"own","x":1e400}},
+            {"event":"b","distinct_id":"null","uuid":"01890a5d-ac96-774b-bcce-000000000002",
+             "timestamp":"2025-12-31T23:59:00Z","options":{"disable_skew_correction":1}},
+            {"event":"","distinct_id":"d","uuid":"01890a5d-ac96-774b-bcce-000000000003"}]}"#;
+        let v1 = RequestContext {
+            token: Some("phc_a".to_owned()),
+            sent_at_us: Some(NOW_US - 60_000_000),
+            sdk_info: Some("posthog-go/1.23.1".to_owned()),
+            ..request(Endpoint::V1Analytics)
+        };
+        let plain = Payload::new(body.as_bytes().to_vec());
+        check(&v1, &plain, &[1]);
+        let ai = RequestContext {
+            coding: Coding::Gzip,
+            ..v1
+        };
+        check(&ai, &Payload::new(gzip(body)), &[]);
+
+        let mut context = Vec::new();
+        let first = decode_request(&plain, &ai, &mut Workspace::default()).unwrap();
+        record::encode(&ai, "shop", &first, &mut context);
+        let (_, replayed) = replay(&context, &plain, &mut Workspace::default()).unwrap();
+        let view = replayed.view();
+        assert_eq!(
+            view.get(replayed.events[0].properties),
+            r#"{"x":1e400,"$session_id":"s","$window_id":"w\ufffd","$process_person_profile":false,"$product_tour_id":"7","$lib":"posthog-go","$lib_version":"1.23.1"}"#
+        );
     }
 
     #[test]

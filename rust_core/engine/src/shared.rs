@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use penstock_decode::protobuf;
+use penstock_decode::{protobuf, v1};
 use penstock_model::{AckLevel, Batch, Clock, Code, Payload, Position, Refusal, RequestContext};
 use penstock_wal::{GroupSink, LogError, LogRecord};
 
@@ -32,7 +32,13 @@ pub(crate) struct ExceptionRow {
 #[derive(Debug)]
 pub(crate) enum Form {
     Http,
-    Append { exceptions: Vec<ExceptionRow> },
+    Append {
+        exceptions: Vec<ExceptionRow>,
+    },
+    /// The whole answer of capture v1: it follows from decoding alone.
+    V1 {
+        results: Vec<u8>,
+    },
 }
 
 /// What is owed to a caller once its record reaches its ack level.
@@ -50,6 +56,10 @@ impl<T> Answer<T> {
         self.summary.log_position = position.get();
         let completion = match self.form {
             Form::Http => Completion::Stored(self.summary),
+            Form::V1 { results } => Completion::Results {
+                text: results,
+                retry: None,
+            },
             Form::Append { exceptions } => {
                 let rows: Vec<protobuf::ExceptionRow<'_>> = exceptions
                     .iter()
@@ -81,6 +91,26 @@ impl<T> Answer<T> {
         Finished {
             ticket: self.ticket,
             completion,
+        }
+    }
+
+    /// The finished request that was decided and could not be stored for `code`.
+    ///
+    /// Where some of its events are refused for good, capture v1 can say so and ask for the others
+    /// alone; a request with nothing final in it is refused as a whole, which every proxy and
+    /// dashboard on the way understands.
+    pub(crate) fn not_persisted(self, batch: &Batch, code: Code) -> Finished<T> {
+        let summary = &self.summary;
+        let partly = summary.rejected > 0 && summary.accepted + summary.duplicates > 0;
+        if !(partly && matches!(self.form, Form::V1 { .. })) {
+            return self.refused(Refusal::new(code, ""));
+        }
+        Finished {
+            ticket: self.ticket,
+            completion: Completion::Results {
+                text: v1::write_results(batch, false),
+                retry: Some(code),
+            },
         }
     }
 
@@ -371,7 +401,7 @@ impl<T: Send + 'static> GroupSink<PendingRecord<T>> for Shared<T> {
         let mut finished = Vec::with_capacity(records.len());
         for (_, record) in records {
             if let Some(answer) = record.answer {
-                finished.push(answer.refused(Refusal::new(code, "")));
+                finished.push(answer.not_persisted(&record.batch, code));
             }
         }
         self.completions.push_all(&mut finished);

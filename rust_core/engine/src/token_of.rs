@@ -34,6 +34,7 @@ pub fn token_of(
         client_address: None,
         sent_at_us: None,
         token: None,
+        sdk_info: None,
         uuid_seed: [0; 16],
     };
     let decode = || decode_request(payload, &context, &mut Workspace::default());

@@ -137,10 +137,13 @@ pub enum Warning {
     InvalidProcessPersonProfile = 6,
     /// NUL characters of an id were replaced by U+FFFD.
     NulReplaced = 7,
+    /// The `distinct_id` is one that broken clients send, such as `undefined`: no person's, so the
+    /// event is stored as `propertyless` (capture v1).
+    PersonProcessingDisabled = 8,
 }
 
 impl Warning {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DistinctIdTruncated,
         Self::InvalidUtf8,
         Self::LoneSurrogate,
@@ -149,6 +152,7 @@ impl Warning {
         Self::TimestampOutOfRange,
         Self::InvalidProcessPersonProfile,
         Self::NulReplaced,
+        Self::PersonProcessingDisabled,
     ];
 
     /// The value in the `warnings` column.
@@ -162,6 +166,7 @@ impl Warning {
             Self::TimestampOutOfRange => "timestamp_out_of_range",
             Self::InvalidProcessPersonProfile => "invalid_process_person_profile",
             Self::NulReplaced => "nul_replaced",
+            Self::PersonProcessingDisabled => "person_processing_disabled",
         }
     }
 }
@@ -179,10 +184,14 @@ impl Warnings {
         self.0 == 0
     }
 
+    pub const fn contains(self, warning: Warning) -> bool {
+        self.0 & (1 << (warning as u8)) != 0
+    }
+
     pub fn iter(self) -> impl Iterator<Item = Warning> {
         Warning::ALL
             .into_iter()
-            .filter(move |warning| self.0 & (1 << (*warning as u8)) != 0)
+            .filter(move |warning| self.contains(*warning))
     }
 }
 

@@ -118,6 +118,24 @@ codes! {
         "failed to parse request: event name does not begin with $ai_";
     MissingAiModel, "missing_ai_model", Event,
         "failed to parse request: $ai_model is missing or empty";
+    // Of capture v1: one event.
+    EventNameTooLong, "event_name_too_long", Event, "event name exceeds maximum length";
+    DistinctIdTooLarge, "distinct_id_too_large", Event, "distinct_id exceeds maximum size";
+    InvalidEventTimestamp, "invalid_event_timestamp", Event,
+        "event submitted with invalid timestamp";
+    InvalidOptions, "invalid_options", Event, "event submitted with invalid options";
+    DroppedPerformanceEvent, "dropped_performance_event", Event,
+        "performance events are not stored";
+    // Of capture v1: a whole request, final.
+    MissingAuthorization, "missing_authorization", Request,
+        "request has no bearer token";
+    MissingHeaders, "missing_required_headers", Request, "request is missing required headers";
+    InvalidHeader, "invalid_header_value", Request, "invalid header value";
+    UnsupportedContentType, "unsupported_content_type", Request, "unsupported content type";
+    InvalidBatch, "invalid_batch", Request, "invalid batch";
+    MissingEventUuid, "missing_event_uuid", Request, "event submitted without a uuid";
+    InvalidEventUuid, "invalid_event_uuid", Request, "event submitted with an invalid uuid";
+    DuplicateEventUuid, "duplicate_event_uuid", Request, "duplicate event uuid";
 }
 
 impl Code {
@@ -128,6 +146,17 @@ impl Code {
 
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// What capture v1 calls the fault of one event (`posthog-protocol.md` §4.4): our own name
+    /// where its list has it or has nothing like it.
+    pub const fn v1_detail(self) -> &'static str {
+        match self {
+            Self::EmptyEventName => Self::MissingEventName.as_str(),
+            Self::InvalidProperties => "malformed_event_properties",
+            Self::EventTooLarge => "event_too_big",
+            other => other.as_str(),
+        }
     }
 }
 

@@ -46,11 +46,15 @@ pub enum Endpoint {
     Ai = 20,
     /// Spans of OpenTelemetry, of which those about AI become events.
     AiOtel = 21,
+    /// Capture v1: headers beside the body, an answer for each event.
+    V1Analytics = 24,
+    /// The same for AI events; taken and read like all others.
+    V1Ai = 25,
     GrpcAppend = 32,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Batch,
         Self::E,
         Self::IV0E,
@@ -61,6 +65,8 @@ impl Endpoint {
         Self::Recordings,
         Self::Ai,
         Self::AiOtel,
+        Self::V1Analytics,
+        Self::V1Ai,
         Self::GrpcAppend,
     ];
 
@@ -68,6 +74,11 @@ impl Endpoint {
         Self::ALL
             .into_iter()
             .find(|endpoint| *endpoint as u8 == number)
+    }
+
+    /// Whether requests of this route are of capture v1 (`posthog-protocol.md` §4.4).
+    pub const fn is_v1(self) -> bool {
+        matches!(self, Self::V1Analytics | Self::V1Ai)
     }
 
     /// The name in metrics and in the `rejected` table: the HTTP path without slashes at the ends.
@@ -83,6 +94,8 @@ impl Endpoint {
             Self::Recordings => "s",
             Self::Ai => "i/v0/ai",
             Self::AiOtel => "i/v0/ai/otel",
+            Self::V1Analytics => "i/v1/analytics/events",
+            Self::V1Ai => "i/v1/ai/events",
             Self::GrpcAppend => "penstock.v1.IngestService/Append",
         }
     }
@@ -175,11 +188,15 @@ pub struct RequestContext {
     pub received_at_us: i64,
     /// The client's address after the proxy rule.
     pub client_address: Option<IpAddr>,
-    /// The client's clock when it sent, from the query or the gRPC message; the body's own wins.
+    /// The client's clock when it sent, from the query, the gRPC message or a header of capture v1;
+    /// the body's own wins, where it has one.
     pub sent_at_us: Option<i64>,
-    /// Token from outside the body (gRPC field or metadata). It wins; another one in the body
-    /// refuses the request.
+    /// Token from outside the body (gRPC field or metadata, header of capture v1). It wins; another
+    /// one in the body refuses the request, except in capture v1, whose bodies name none.
     pub token: Option<String>,
+    /// What a client of capture v1 says of itself, `name/version`, if that can be used: the `$lib`
+    /// and `$lib_version` of its events.
+    pub sdk_info: Option<String>,
     /// Random bits from which the ids of events without one are made.
     pub uuid_seed: [u8; 16],
 }

@@ -6,7 +6,9 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_engine::{Completion, EngineOptions, ImportError, ImportedRecord, Submission};
+use penstock_engine::{
+    Completion, EngineOptions, ImportError, ImportedRecord, RawV1Head, Submission,
+};
 use penstock_model::{Coding, Endpoint, LaneId, Position, SystemClock};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,7 +17,7 @@ use pyo3::types::{PyBytes, PyList, PyMapping, PyTuple};
 
 use crate::body::{Graveyard, payload};
 use crate::options;
-use crate::outcome::{CoreError, Refusal, SubmitResult, to_exception};
+use crate::outcome::{CoreError, Refusal, Results, SubmitResult, to_exception};
 use crate::segments::{Cut, table_kind};
 
 /// The service behind the fronts. One per data directory and process; opened after any fork.
@@ -29,6 +31,17 @@ fn address(text: Option<&str>) -> Option<IpAddr> {
     // What is no address (a peer on a Unix socket, rubbish in a header) is stored as none.
     text.and_then(|text| text.parse().ok())
 }
+
+/// The headers of capture v1, in the order of `RawV1Head`.
+type V1Headers = (
+    Option<PyBackedBytes>,
+    Option<PyBackedBytes>,
+    Option<PyBackedBytes>,
+    Option<PyBackedBytes>,
+    Option<PyBackedBytes>,
+    Option<PyBackedBytes>,
+    Option<PyBackedBytes>,
+);
 
 #[pymethods]
 impl Engine {
@@ -134,6 +147,47 @@ impl Engine {
         Ok(self.submit(ticket, submission))
     }
 
+    // Not detached, as above.
+    #[pyo3(signature = (ticket, body, endpoint, coding, headers, client_address))]
+    fn submit_v1(
+        &self,
+        ticket: Py<PyAny>,
+        body: Bound<'_, PyBytes>,
+        endpoint: u8,
+        coding: Option<u8>,
+        headers: V1Headers,
+        client_address: Option<&str>,
+    ) -> PyResult<Option<Refusal>> {
+        let unknown = || PyValueError::new_err("unknown endpoint or coding");
+        let endpoint = Endpoint::from_number(endpoint)
+            .filter(|endpoint| endpoint.is_v1())
+            .ok_or_else(unknown)?;
+        let coding = coding.map(|coding| Coding::from_number(coding).ok_or_else(unknown));
+        let (authorization, sdk_info, attempt, request_id, timestamp, content_type, user_agent) =
+            headers;
+        let raw = RawV1Head {
+            authorization: authorization.as_deref(),
+            sdk_info: sdk_info.as_deref(),
+            attempt: attempt.as_deref(),
+            request_id: request_id.as_deref(),
+            request_timestamp: timestamp.as_deref(),
+            content_type: content_type.as_deref(),
+            user_agent: user_agent.as_deref(),
+            coding: coding.transpose()?,
+        };
+        let head = match self.engine.check_v1_head(&raw) {
+            Ok(head) => head,
+            Err(refusal) => return Ok(Some(Refusal::new(refusal))),
+        };
+        let submission = Submission::V1 {
+            body: payload(PyBackedBytes::from(body), &self.graveyard),
+            endpoint,
+            head,
+            client_address: address(client_address),
+        };
+        Ok(self.submit(ticket, submission))
+    }
+
     #[pyo3(signature = (ticket, message, metadata_token, client_address))]
     fn submit_append(
         &self,
@@ -188,6 +242,9 @@ impl Engine {
                     Bound::new(py, SubmitResult::new(py, summary))?.into_any()
                 }
                 Completion::Appended(message) => PyBytes::new(py, &message).into_any(),
+                Completion::Results { text, retry } => {
+                    Bound::new(py, Results::new(py, &text, retry))?.into_any()
+                }
                 Completion::Refused(refusal) => Bound::new(py, Refusal::new(refusal))?.into_any(),
             };
             list.append(PyTuple::new(py, [ticket.into_bound(py), result])?)?;

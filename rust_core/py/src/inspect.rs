@@ -180,6 +180,11 @@ impl LogRecord {
     }
 
     #[getter]
+    fn sdk_info(&self) -> Option<&str> {
+        self.record.sdk_info()
+    }
+
+    #[getter]
     fn client_address(&self) -> Option<String> {
         self.record
             .client_address()

@@ -38,7 +38,7 @@ mod _core {
     #[pymodule_export]
     use crate::locked::DirectoryLock;
     #[pymodule_export]
-    use crate::outcome::{CoreError, DataDirectoryError, Refusal, SubmitResult};
+    use crate::outcome::{CoreError, DataDirectoryError, Refusal, Results, SubmitResult};
     #[pymodule_export]
     use crate::segments::{Cut, SegmentFile};
     #[pymodule_export]
@@ -155,6 +155,7 @@ mod _core {
             client_address: None,
             sent_at_us: None,
             token: None,
+            sdk_info: None,
             uuid_seed: [0; 16],
         };
         let payload = penstock_model::Payload::new(PyBackedBytes::from(body.clone()));

@@ -78,6 +78,33 @@ impl Refusal {
     }
 }
 
+/// The answer of capture v1, event by event.
+#[pyclass(frozen, module = "penstock._core")]
+pub(crate) struct Results {
+    body: Py<PyBytes>,
+    retry: Option<Code>,
+}
+
+impl Results {
+    pub(crate) fn new(py: Python<'_>, text: &[u8], retry: Option<Code>) -> Self {
+        let body = PyBytes::new(py, text).unbind();
+        Self { body, retry }
+    }
+}
+
+#[pymethods]
+impl Results {
+    #[getter]
+    fn body(&self, py: Python<'_>) -> Py<PyBytes> {
+        self.body.clone_ref(py)
+    }
+
+    #[getter]
+    fn retry_after_seconds(&self) -> u8 {
+        self.retry.map_or(0, retry_after_seconds)
+    }
+}
+
 /// Outcome of one HTTP request whose events are stored at the ack level that was asked for.
 #[pyclass(frozen, module = "penstock._core")]
 pub(crate) struct SubmitResult {

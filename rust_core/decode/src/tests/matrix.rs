@@ -14,7 +14,9 @@ const EVENT_IN_LZ64: &str = "N4IghgDglg+g1gUwJ4gFwggCwMYzCAGhAQDcEA7AFzWMJABMoBn
 
 /// What every coding below stands for when it is taken.
 fn check(body: impl AsRef<[u8]>, coding: Coding, name: &str) {
-    for endpoint in Endpoint::ALL {
+    // Capture v1 has an envelope of its own.
+    let endpoints = Endpoint::ALL.into_iter();
+    for endpoint in endpoints.filter(|endpoint| !endpoint.is_v1()) {
         let context = RequestContext {
             endpoint,
             coding,

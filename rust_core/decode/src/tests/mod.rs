@@ -13,6 +13,7 @@ mod recorded;
 mod recordings;
 mod shapes;
 mod tokens;
+mod v1;
 
 use std::io::Write as _;
 
@@ -37,6 +38,7 @@ fn context() -> RequestContext {
         client_address: None,
         sent_at_us: None,
         token: None,
+        sdk_info: None,
         uuid_seed: [7; 16],
     }
 }

@@ -17,7 +17,7 @@ macro_rules! recordings {
     };
 }
 
-const RECORDINGS: [&str; 14] = recordings!(
+pub(super) const RECORDINGS: [&str; 14] = recordings!(
     "android-core" "curl" "go" "java-server" "node" "php" "python" "react-native" "react" "web"
     "derived/posthog-dotnet" "derived/posthog-ios" "derived/posthog-java-legacy"
     "derived/posthog-rs"
@@ -41,7 +41,7 @@ const BODIES: [(&str, &[u8]); 30] = bodies!(
     "web-e-batch-bare.gz" "web-e-batch.json"
 );
 
-fn from_base64(text: &str) -> Vec<u8> {
+pub(super) fn from_base64(text: &str) -> Vec<u8> {
     let sextet = |letter: u8| match letter {
         b'A'..=b'Z' => letter - b'A',
         b'a'..=b'z' => letter - b'a' + 26,
@@ -64,10 +64,10 @@ fn from_base64(text: &str) -> Vec<u8> {
 }
 
 /// Of 2030, when none of what was recorded is ahead any more.
-const LATER: i64 = 1_893_456_000_000_000;
+pub(super) const LATER: i64 = 1_893_456_000_000_000;
 
 /// The events of a document, in order.
-fn items(document: &Value) -> Vec<&Value> {
+pub(super) fn items(document: &Value) -> Vec<&Value> {
     match document {
         Value::Array(items) => items.iter().collect(),
         _ => match document.get("batch") {

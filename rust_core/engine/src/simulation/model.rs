@@ -125,7 +125,7 @@ impl Model {
                 assert_eq!(told as usize, events, "one outcome an event (ACK-2)");
                 assert_eq!(summary.rejected == 1, attempt.has_rejected);
             }
-            Completion::Appended(_) => {}
+            Completion::Appended(_) | Completion::Results { .. } => {}
         }
         attempt.acknowledged = true;
         for id in &attempt.ids {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use penstock_disk::{Crash, Fault, FaultyFilesystem, Operation};
 use penstock_engine::{Completion, EngineOptions, EngineState, TableKind};
-use penstock_model::Code;
+use penstock_model::{Code, Refusal};
 
-use crate::support::{Opened, batch, nap, options, rows, uuid};
+use crate::support::{Opened, batch, nap, options, rows, uuid, v1_batch};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,7 +27,7 @@ fn post_until_stored(opened: &Opened, body: &str) -> penstock_engine::SubmitSumm
                 );
                 nap();
             }
-            Completion::Appended(_) => unreachable!("nothing was appended by gRPC"),
+            other => unreachable!("it was posted to /batch: {other:?}"),
         }
     }
 }
@@ -87,6 +87,70 @@ fn what_was_refused_by_a_failed_sync_does_not_come_back_after_a_crash() {
     assert_eq!((summary.accepted, summary.duplicates), (1, 2));
 }
 
+/// Posts requests of capture v1 with the ids that `body` makes of a number, and fails a sync under
+/// each, until one is answered as `wanted`: a fault may also meet a file that is being prepared.
+fn post_v1_until(
+    wanted: impl Fn(&Completion) -> bool,
+    opened: &Opened,
+    filesystem: &FaultyFilesystem,
+    stored: &mut u64,
+    body: impl Fn(u32) -> String,
+) -> (u32, Completion) {
+    for number in 0..100 {
+        // Takes requests again.
+        post_until_stored(
+            opened,
+            &batch(&[&uuid(1_000_000 + u32::try_from(*stored).unwrap())]),
+        );
+        *stored += 1;
+        filesystem.fail_nth(Operation::Sync, 0, Fault::Io);
+        let told = opened.post_v1(&body(number));
+        if wanted(&told) {
+            return (number, told);
+        }
+        *stored += u64::from(matches!(told, Completion::Results { retry: None, .. }));
+        filesystem.heal();
+    }
+    panic!("no failed sync is answered as it should be");
+}
+
+#[test]
+fn what_is_final_in_a_request_of_capture_v1_is_said_although_the_log_fails() {
+    let filesystem = FaultyFilesystem::new();
+    let opened = Opened::open_on(in_memory(), Arc::new(filesystem.clone())).started();
+    let mut stored = 0;
+    let partly = |number| v1_batch(&[(&uuid(2 * number), "e"), (&uuid(2 * number + 1), "")]);
+    let said = |told: &Completion| matches!(told, Completion::Results { retry: Some(_), .. });
+    let (number, told) = post_v1_until(said, &opened, &filesystem, &mut stored, partly);
+    let Completion::Results { text, retry } = told else {
+        unreachable!("it was wanted so")
+    };
+    assert_eq!(
+        String::from_utf8(text).unwrap(),
+        format!(
+            r#"{{"results":{{"{}":{{"result":"retry","details":"not_persisted"}},"{}":{{"result":"drop","details":"missing_event_name"}}}}}}"#,
+            uuid(2 * number),
+            uuid(2 * number + 1)
+        )
+    );
+    assert_eq!(retry, Some(Code::StorageFailed));
+
+    // Nothing final: refused as a whole.
+    let whole = |number| v1_batch(&[(&uuid(10_000 + number), "e")]);
+    let refused = |told: &Completion| matches!(told, Completion::Refused(_));
+    let (again, told) = post_v1_until(refused, &opened, &filesystem, &mut stored, whole);
+    assert_eq!(
+        told,
+        Completion::Refused(Refusal::new(Code::StorageFailed, ""))
+    );
+
+    // What was to be sent again is no duplicate when it comes.
+    post_until_stored(&opened, &batch(&[&uuid(9_999_999)]));
+    opened.v1_results(&partly(number));
+    opened.v1_results(&whole(again));
+    assert_eq!(rows(&opened.cut(), TableKind::Events), stored + 3);
+}
+
 #[test]
 fn a_full_disk_is_said_and_what_was_acknowledged_still_gets_into_the_tables() {
     let filesystem = FaultyFilesystem::new();
@@ -109,7 +173,7 @@ fn a_full_disk_is_said_and_what_was_acknowledged_still_gets_into_the_tables() {
         match opened.post(&body) {
             Completion::Stored(_) => number += 1,
             Completion::Refused(refusal) => break refusal.code,
-            Completion::Appended(_) => unreachable!("nothing was appended by gRPC"),
+            other => unreachable!("it was posted to /batch: {other:?}"),
         }
         assert!(number < 1_000, "the disk is never full");
     };

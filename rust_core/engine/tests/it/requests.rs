@@ -3,7 +3,7 @@
 use penstock_engine::{Completion, EngineState, TableKind};
 use penstock_model::{AckLevel, Code};
 
-use crate::support::{Opened, append_message, batch, http, options, rows, upload, uuid};
+use crate::support::{Opened, append_message, batch, http, options, rows, upload, uuid, v1_batch};
 
 #[test]
 fn every_event_of_an_answered_request_has_one_outcome() {
@@ -163,6 +163,44 @@ fn a_grpc_message_is_answered_with_a_message() {
     assert_eq!(ticket, 3);
     // log_position = 1, reached = disk, accepted = 1
     assert_eq!(completion, Completion::Appended(vec![8, 1, 16, 2, 24, 1]));
+}
+
+#[test]
+fn capture_v1_is_answered_event_by_event_and_a_retry_as_the_first_time() {
+    // ACK-2, DUP-1
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(options(folder.path())).started();
+    let body = v1_batch(&[(&uuid(2), "good"), (&uuid(1), ""), (&uuid(3), "good")]);
+    let expected = format!(
+        r#"{{"results":{{"{}":{{"result":"ok"}},"{}":{{"result":"drop","details":"missing_event_name"}},"{}":{{"result":"ok"}}}}}}"#,
+        uuid(2),
+        uuid(1),
+        uuid(3)
+    );
+    assert_eq!(opened.v1_results(&body), expected);
+    assert_eq!(opened.v1_results(&body), expected);
+    // The same event by the older protocol is the same event.
+    let v0 = format!(
+        r#"{{"api_key":"phc_test","event":"good","distinct_id":"d","uuid":"{}"}}"#,
+        uuid(2)
+    );
+    assert_eq!(opened.stored(&v0).duplicates, 1);
+    let cut = opened.cut();
+    assert_eq!(rows(&cut, TableKind::Events), 2);
+    assert_eq!(rows(&cut, TableKind::Rejected), 2);
+}
+
+#[test]
+fn headers_of_capture_v1_that_are_refused_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(options(folder.path())).started();
+    let refusal = opened
+        .engine
+        .check_v1_head(&penstock_engine::RawV1Head::default())
+        .unwrap_err();
+    assert_eq!(refusal.code, Code::MissingAuthorization);
+    let counted = r#"{code="missing_authorization"} 1"#;
+    assert!(opened.engine.metrics().contains(counted));
 }
 
 #[test]

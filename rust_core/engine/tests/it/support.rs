@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use penstock_disk::{Filesystem, RealFilesystem};
 use penstock_engine::{
-    Completion, Cut, Engine, EngineOptions, Submission, SubmitSummary, TableKind,
+    Completion, Cut, Engine, EngineOptions, Submission, SubmitSummary, TableKind, V1Head,
 };
 use penstock_model::{
     AckLevel, Coding, DecodeLimits, Endpoint, LaneId, Payload, Position, Refusal, SystemClock,
@@ -62,7 +62,16 @@ impl Opened {
 
     /// Submits a body and waits for its answer.
     pub(crate) fn post(&self, body: &str) -> Completion {
-        match self.engine.submit(7, http(body)) {
+        self.send(http(body))
+    }
+
+    /// The same as a request of capture v1.
+    pub(crate) fn post_v1(&self, body: &str) -> Completion {
+        self.send(v1(body))
+    }
+
+    fn send(&self, submission: Submission) -> Completion {
+        match self.engine.submit(7, submission) {
             Ok(()) => {
                 let (ticket, completion) = self.wait_one();
                 assert_eq!(ticket, 7);
@@ -88,6 +97,14 @@ impl Opened {
     pub(crate) fn stored(&self, body: &str) -> SubmitSummary {
         match self.post(body) {
             Completion::Stored(summary) => summary,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The answer to a request of capture v1 that is stored.
+    pub(crate) fn v1_results(&self, body: &str) -> String {
+        match self.post_v1(body) {
+            Completion::Results { text, retry: None } => String::from_utf8(text).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -148,6 +165,32 @@ fn post(endpoint: Endpoint, body: &str) -> Submission {
         sent_at_us: None,
         client_address: None,
     }
+}
+
+/// A request of capture v1, its headers read.
+pub(crate) fn v1(body: &str) -> Submission {
+    Submission::V1 {
+        body: Payload::new(body.as_bytes().to_vec()),
+        endpoint: Endpoint::V1Analytics,
+        head: V1Head {
+            token: "phc_test".to_owned(),
+            sent_at_us: 1_767_225_600_000_000,
+            sdk_info: Some("posthog-test/1.2.3".to_owned()),
+            coding: Coding::Unspecified,
+        },
+        client_address: None,
+    }
+}
+
+/// A body of capture v1: one event per uuid and name.
+pub(crate) fn v1_batch(events: &[(&str, &str)]) -> String {
+    let events = events.iter().map(|(uuid, name)| {
+        format!(
+            r#"{{"event":"{name}","distinct_id":"d","uuid":"{uuid}","timestamp":"2026-01-01T00:00:00Z"}}"#
+        )
+    });
+    let events = events.collect::<Vec<_>>().join(",");
+    format!(r#"{{"created_at":"2026-01-01T00:00:00Z","batch":[{events}]}}"#)
 }
 
 /// A body of one event per uuid.
