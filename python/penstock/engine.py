@@ -81,6 +81,30 @@ AiHead = tuple[str, str | None, int | None]
 clock when it sent."""
 
 
+class ResultsLike(Protocol):
+    """What the fronts read of `_core.Results`."""
+
+    @property
+    def body(self) -> bytes:
+        """The answer of capture v1, as JSON text."""
+
+    @property
+    def retry_after_seconds(self) -> int:
+        """Whole seconds until something of it may be sent again; 0: nothing is to be."""
+
+
+V1Headers = tuple[
+    bytes | None,
+    bytes | None,
+    bytes | None,
+    bytes | None,
+    bytes | None,
+    bytes | None,
+    bytes | None,
+]
+"""The headers of capture v1, in the order that `_core.Engine.submit_v1` names."""
+
+
 class CoreLike(Protocol):
     """The part of `_core.Engine` that requests and the life cycle need."""
 
@@ -117,6 +141,17 @@ class CoreLike(Protocol):
         client_address: str | None,
     ) -> RefusalLike | None:
         """Take one form of an AI event, or one export of spans."""
+
+    def submit_v1(
+        self,
+        ticket: object,
+        body: bytes,
+        endpoint: int,
+        coding: int | None,
+        headers: V1Headers,
+        client_address: str | None,
+    ) -> RefusalLike | None:
+        """Take one request of capture v1."""
 
     def submit_append(
         self, ticket: object, message: bytes, metadata_token: str | None, client_address: str | None
@@ -280,6 +315,20 @@ class Engine:
         if os.getpid() != self._pid:
             self._check_process()
         return self.core.submit_ai(ticket, body, endpoint, coding, head, client_address)
+
+    def submit_v1(
+        self,
+        ticket: object,
+        body: bytes,
+        endpoint: int,
+        coding: int | None,
+        headers: V1Headers,
+        client_address: str | None,
+    ) -> RefusalLike | None:
+        """Take one request of capture v1, as `submit_http`: its result is a `Results`."""
+        if os.getpid() != self._pid:
+            self._check_process()
+        return self.core.submit_v1(ticket, body, endpoint, coding, headers, client_address)
 
     async def append(
         self, message: bytes, *, metadata_token: str | None, client_address: str | None

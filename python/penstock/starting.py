@@ -41,6 +41,14 @@ class StartingCore:
         """Refuse an HTTP request."""
         return _REFUSAL
 
+    def submit_ai(self, *_: object, **__: object) -> _Refusal:
+        """Refuse a form of an AI event, or an export of spans."""
+        return _REFUSAL
+
+    def submit_v1(self, *_: object, **__: object) -> _Refusal:
+        """Refuse a request of capture v1."""
+        return _REFUSAL
+
     def submit_append(self, *_: object, **__: object) -> _Refusal:
         """Refuse an `AppendRequest`."""
         return _REFUSAL

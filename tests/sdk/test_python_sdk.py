@@ -30,6 +30,10 @@ class Sdk:
         )
         self._server = server
 
+    def metrics(self) -> str:
+        """Return what the server counts, over all clients."""
+        return self._server.get_admin("/metrics").body.decode()
+
     def rows(self) -> list[dict[str, Any]]:
         """Wait until all is answered, and return this project's rows in order of arrival."""
         self.client.shutdown()
@@ -137,3 +141,42 @@ def test_every_event_of_many_is_stored_once(sdk: Sdk) -> None:
 
     assert sorted(row["properties"]["n"] for row in rows) == list(range(BATCH))
     assert {row["historical"] for row in rows} == {sdk.client.historical_migration}
+
+
+@pytest.mark.parametrize(
+    "sdk",
+    [{"capture_mode": "v1"}, {"capture_mode": "v1", "gzip": True}],
+    ids=["plain", "gzip"],
+    indirect=True,
+)
+def test_capture_v1_stores_what_the_older_protocol_does(sdk: Sdk) -> None:
+    marker = str(sdk.client.gzip)
+    properties = {"m": marker, "nested": {"a": [1, None]}, "$session_id": "s", "t": "é🦔"}
+    sdk.client.capture("signed up", distinct_id="ada", properties=properties)
+    sdk.client.capture(
+        "looked", distinct_id="visitor", properties={"m": marker, "$process_person_profile": False}
+    )
+    sdk.client.set(distinct_id="ada", properties={"m": marker})
+
+    rows = {row["event"]: row for row in sdk.rows() if marker in json.dumps(row["properties"])}
+
+    signed_up = rows["signed up"]
+    assert signed_up["properties"] | properties == signed_up["properties"]
+    assert (signed_up["lib"], signed_up["session_id"]) == ("posthog-python", "s")
+    assert signed_up["person_mode"] == "full"
+    assert rows["looked"]["person_mode"] == "propertyless"
+    assert rows["$set"]["properties"]["$set"] == {"m": marker}
+    assert signed_up["sent_at"] is not None
+    assert 'route="i/v1/analytics/events",status="200"' in sdk.metrics()
+
+
+@pytest.mark.parametrize("sdk", [{"capture_mode": "v1"}], indirect=True)
+def test_capture_v1_reports_the_one_event_that_is_refused(sdk: Sdk) -> None:
+    sdk.client.capture("good", distinct_id="ada")
+    sdk.client.capture("x" * 201, distinct_id="ada")
+    sdk.client.shutdown()
+
+    (error,) = sdk.errors
+    assert "event_name_too_long" in str(getattr(error, "drops", error))
+    sdk.errors.clear()
+    assert [row["event"] for row in sdk.rows()] == ["good"]

@@ -37,17 +37,18 @@ SDKS = (
     "derived/posthog-rs",
     "derived/posthog-ruby",
 )
-# What carries events of the protocol's first version.
+# What carries events.
 PATHS = frozenset(
     ("/batch", "/e", "/i/v0/e", "/capture", "/track", "/engage", "/i/v0/ai/batch"),
 )
+V1_PATHS = frozenset(("/i/v1/analytics/events", "/i/v1/ai/events"))
 RECORDINGS = {sdk: load(sdk) for sdk in SDKS}
 
 Row = dict[str, Any]
 
 
 def is_replayed(request: RecordedRequest) -> bool:
-    return request.method in {"GET", "POST"} and request.path.rstrip("/") in PATHS
+    return request.method in {"GET", "POST"} and request.path.rstrip("/") in PATHS | V1_PATHS
 
 
 def replayed_requests(recording: Recording) -> list[RecordedRequest]:
@@ -140,6 +141,14 @@ def test_request_is_answered_as_its_sdk_needs(
     answer = replays[sdk].answers[request_.seq]
     if "beacon=1" in request_.target:
         assert (answer.status, answer.body) == (204, b"")
+        return
+    if request_.path in V1_PATHS:
+        assert answer.status == 200
+        ok = {event.uuid: {"result": "ok"} for event in request_.events}
+        # In the order of the request.
+        assert list(answer.json()["results"].items()) == list(ok.items())
+        sent = {name.lower(): value for name, value in request_.headers}
+        assert answer.header("posthog-request-id") == sent["posthog-request-id"]
         return
     # 202, 204 and a bare `1` each make at least one SDK send again or report a loss.
     assert (answer.status, answer.body) == (200, b'{"status":"Ok"}')

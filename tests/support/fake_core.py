@@ -17,6 +17,8 @@ ENDPOINTS = [
     ("s", 16),
     ("i/v0/ai", 20),
     ("i/v0/ai/otel", 21),
+    ("i/v1/analytics/events", 24),
+    ("i/v1/ai/events", 25),
     ("penstock.v1.IngestService/Append", 32),
 ]
 
@@ -39,13 +41,20 @@ class FakeResult:
 
 
 @dataclass
+class FakeResults:
+    body: bytes = b'{"results":{}}'
+    retry_after_seconds: int = 0
+
+
+@dataclass
 class Submitted:
     ticket: Any
     body: bytes
     endpoint: int
-    coding: int
+    coding: int | None
     sent_at_us: int | None
     client_address: str | None
+    headers: tuple[bytes | None, ...] = ()
     head: tuple[str, str | None, int | None] | None = None
 
 
@@ -70,13 +79,21 @@ class FakeCore:
         self.completion_fd = os.eventfd(0, os.EFD_NONBLOCK)
 
     def submit_http(self, ticket, body, endpoint, coding, sent_at_us, client_address):
-        assert type(body) is bytes
+        return self._submit(Submitted(ticket, body, endpoint, coding, sent_at_us, client_address))
+
+    def submit_v1(self, ticket, body, endpoint, coding, headers, client_address):
+        assert len(headers) == 7
+        submitted = Submitted(ticket, body, endpoint, coding, None, client_address, headers)
+        return self._submit(submitted, FakeResults())
+
+    def _submit(self, submitted, result=None):
+        assert type(submitted.body) is bytes
         if self.refusal is not None:
             return self.refusal
-        self.submitted.append(Submitted(ticket, body, endpoint, coding, sent_at_us, client_address))
+        self.submitted.append(submitted)
         self.in_flight += 1
         if self.answer_at_once:
-            self.finish(ticket)
+            self.finish(submitted.ticket, result)
         return None
 
     def submit_ai(self, ticket, body, endpoint, coding, head, client_address):

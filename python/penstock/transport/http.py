@@ -26,7 +26,7 @@ from penstock.transport.http_routes import (
 )
 
 if TYPE_CHECKING:
-    from penstock.engine import Engine
+    from penstock.engine import Engine, V1Headers
     from penstock.posthog.calls import Call
     from penstock.transport.http_connection import HttpConnection
     from penstock.transport.http_limits import HttpLimits
@@ -45,6 +45,7 @@ _COME_BACK: Final = refused_here("shutting_down", "", 2)
 Submit = Callable[[object, bytes, int, int, int | None, str | None], Any]
 FindCall = Callable[[bytes, bytes], "Call | None"]
 SubmitAi = Callable[[object, bytes, int, int, tuple[str, str | None, int | None], str | None], Any]
+SubmitV1 = Callable[[object, bytes, int, int | None, "V1Headers", str | None], Any]
 
 
 class HttpFront:
@@ -57,6 +58,7 @@ class HttpFront:
         prefixes: Paths under which that is found as well.
         submit: `submit_http` of the engine.
         submit_ai: `submit_ai` of the engine.
+        submit_v1: `submit_v1` of the engine.
         now: Seconds of the loop's clock at the last tick; what timeouts are measured with.
         date: The date header of this second.
         read_buffer: Where every read of every connection goes, to be fed before the next.
@@ -86,17 +88,19 @@ class HttpFront:
         "sent_bytes",
         "submit",
         "submit_ai",
+        "submit_v1",
         "success",
         "unknown",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what fronts are made of, by name
         self,
         name: str,
         *,
         routes: Mapping[bytes, Route],
         limits: HttpLimits,
         submit: Submit | None = None,
+        submit_v1: SubmitV1 | None = None,
         find_call: FindCall | None = None,
         prefixes: Sequence[str] = (),
         submit_ai: SubmitAi | None = None,
@@ -110,6 +114,7 @@ class HttpFront:
         self.limits = limits
         self.submit = submit or _refuse_capture
         self.submit_ai = submit_ai or _refuse_capture
+        self.submit_v1 = submit_v1 or _refuse_capture
         self.unknown = Route(UNKNOWN)
         for route in (*self.routes.values(), self.unknown):
             route.max_body_bytes = route.max_body_bytes or limits.max_request_bytes
@@ -286,6 +291,7 @@ def capture_front(
         routes=routes,
         limits=limits,
         submit=engine.submit_http,
+        submit_v1=engine.submit_v1,
         find_call=find_call,
         prefixes=prefixes,
         submit_ai=engine.submit_ai,

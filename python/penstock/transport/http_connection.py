@@ -260,14 +260,17 @@ class HttpConnection(asyncio.BufferedProtocol):
         if request is None:
             request = HttpRequest(self, self.front.unknown)
             if self._in_head:
-                self._learn_origin(request)
+                self._learn_from_head(request)
             self.pending.append(request)
         self._in_head = False
         self._forget_body()
         self._give_verdict(request, verdict, at_once=True)
 
-    def _learn_origin(self, request: HttpRequest) -> None:
-        """Keep who asks, if the part of a head that came says so: browsers show no other answer."""
+    def _learn_from_head(self, request: HttpRequest) -> None:
+        """Keep who asks, and by which protocol, if the part of a head that came says so.
+
+        Browsers show no other answer, and clients understand no other.
+        """
         raise NotImplementedError
 
     def _forget_body(self) -> None:

@@ -14,9 +14,26 @@ REQUESTED_METHOD: Final = 7
 REQUESTED_HEADERS: Final = 8
 TRANSFER_ENCODING: Final = 9
 IF_NONE_MATCH: Final = 10
-# Kept for the routes that look at them alone. These are the last.
+# Kept for the routes that look at them alone: those of AI events, and of capture v1. These are the
+# last.
 AUTHORIZATION: Final = 11
-CONTENT_TYPE: Final = 12
+SDK_INFO: Final = 12
+ATTEMPT: Final = 13
+REQUEST_ID: Final = 14
+REQUEST_TIMESTAMP: Final = 15
+CONTENT_TYPE: Final = 16
+USER_AGENT: Final = 17
+
+V1_HEADERS: Final = (
+    AUTHORIZATION,
+    SDK_INFO,
+    ATTEMPT,
+    REQUEST_ID,
+    REQUEST_TIMESTAMP,
+    CONTENT_TYPE,
+    USER_AGENT,
+)
+"""In the order in which the core takes them."""
 
 _KINDS: Final = {
     b"content-length": CONTENT_LENGTH,
@@ -30,7 +47,12 @@ _KINDS: Final = {
     b"transfer-encoding": TRANSFER_ENCODING,
     b"if-none-match": IF_NONE_MATCH,
     b"authorization": AUTHORIZATION,
+    b"posthog-sdk-info": SDK_INFO,
+    b"posthog-attempt": ATTEMPT,
+    b"posthog-request-id": REQUEST_ID,
+    b"posthog-request-timestamp": REQUEST_TIMESTAMP,
     b"content-type": CONTENT_TYPE,
+    b"user-agent": USER_AGENT,
 }
 
 # Bounds of `spellings`: names come from strangers. The real world has a few hundred.

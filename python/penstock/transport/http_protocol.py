@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from codecs import BOM_UTF8
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
@@ -19,7 +19,7 @@ from penstock.transport.http_ai import EXPORTS, URL_MARKS, bearer_token, export_
 from penstock.transport.http_call import verdict_of_answer
 from penstock.transport.http_connection import HttpConnection
 from penstock.transport.http_head import verdict_of_head
-from penstock.transport.http_headers import learn, spellings
+from penstock.transport.http_headers import V1_HEADERS, learn, spellings
 from penstock.transport.http_limits import (
     LARGE_PIECE_BYTES,
     MAX_DISCARDED_BYTES,
@@ -40,14 +40,19 @@ from penstock.transport.http_query import (
     forwarded_client,
 )
 from penstock.transport.http_request import HttpRequest, Verdict, refused_here
+from penstock.transport.http_routes import POST_METHODS
 from penstock.transport.http_upgrade import ResumedBody
+from penstock.transport.http_v1 import URL_MARK
 
 if TYPE_CHECKING:
-    from penstock.engine import RefusalLike
+    from penstock.engine import RefusalLike, V1Headers
     from penstock.posthog.calls import Answer, Call
     from penstock.transport.http import HttpFront
 
 _log = logger("http")
+
+# URLs whose routes look at headers that others don't.
+_KEEPING_MARKS: Final = (*URL_MARKS, URL_MARK)
 
 # Bodies that start so are read whatever their headers say: gzip, zstd, and JSON.
 _READABLE: Final = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"{", b"[")
@@ -116,6 +121,7 @@ class HttpProtocol(HttpConnection):
         self._preflight = False
         self._requested_headers = b""
         self._query: Query | None = None
+        # By kind, where the URL may be one of a route that looks at them.
         self._kept_headers: dict[int, bytes] | None = None
         self._verdict = None
         self._body = None
@@ -164,7 +170,7 @@ class HttpProtocol(HttpConnection):
     def on_url(self, url: bytes) -> None:
         """Take the URL, or a part of one that came in pieces."""
         self._url = self._url + url if self._url else url
-        if any(mark in self._url for mark in URL_MARKS):
+        if any(mark in self._url for mark in _KEEPING_MARKS):
             self._kept_headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -198,7 +204,12 @@ class HttpProtocol(HttpConnection):
         self.pending.append(request)
         parser = self._parser
         close = front.draining or not parser.should_keep_alive()
-        if close or self._origin is not None or self._connection_header or route.ai:
+        if (
+            close
+            or self._origin is not None
+            or self._connection_header
+            or self._kept_headers is not None
+        ):
             self._learn_facts(request, close=close)
         if (
             parser.get_method() != b"POST"
@@ -260,6 +271,9 @@ class HttpProtocol(HttpConnection):
         if request.route.ai:
             self._submit_ai(request, body)
             return
+        if request.route.v1:
+            self._submit_v1(request, body)
+            return
         coding = self._coding
         sent_at_us = None
         query = self._query
@@ -307,6 +321,20 @@ class HttpProtocol(HttpConnection):
             None if self._query is None else self._query.sent_at_us,
         )
         refusal = self.front.submit_ai(request, body, request.route.endpoint, coding, head, client)
+        # Not before, as above.
+        self._reading = None
+        if refusal is not None:
+            self._refuse(request, refusal)
+
+    def _submit_v1(self, request: HttpRequest, body: bytes) -> None:
+        """Hand a request of capture v1 to the core; its query says nothing."""
+        self.hold(request, len(body))
+        client = self._peer if self._forwarded is None else self._forwarded_client()
+        kept = self._kept_headers or {}
+        headers = cast("V1Headers", tuple(map(kept.get, V1_HEADERS)))
+        coding = None if self._coding == CODING_UNSUPPORTED else self._coding
+        endpoint = request.route.endpoint
+        refusal = self.front.submit_v1(request, body, endpoint, coding, headers, client)
         # Not before, as above.
         self._reading = None
         if refusal is not None:
@@ -379,7 +407,9 @@ class HttpProtocol(HttpConnection):
 
     def _learn_facts(self, request: HttpRequest, *, close: bool) -> None:
         http_1_0 = self._connection_header and self._parser.get_http_version() == "1.0"
-        if not (close or http_1_0 or self._origin is not None or request.route.ai):
+        request_id = self._request_id()
+        wanted = http_1_0 or self._origin is not None or request_id is not None
+        if not (close or wanted or request.route.ai):
             return
         facts = request.need_facts()
         if request.route.name == EXPORTS:
@@ -388,10 +418,21 @@ class HttpProtocol(HttpConnection):
         facts.close = close
         facts.http_1_0 = http_1_0
         facts.origin = self._origin
+        facts.request_id = request_id
 
-    def _learn_origin(self, request: HttpRequest) -> None:
+    def _request_id(self) -> bytes | None:
+        kept = self._kept_headers
+        value = None if kept is None else kept.get(http_headers.REQUEST_ID)
+        return value if value is not None and len(value) <= MAX_MIRRORED_BYTES else None
+
+    def _learn_from_head(self, request: HttpRequest) -> None:
         if self._origin is not None:
             request.need_facts().origin = self._origin
+        if self._kept_headers is not None:
+            route, _ = self.front.find_route(self._url)
+            if route.v1:
+                request.route = route
+                request.need_facts().request_id = self._request_id()
 
     def _learn_method(self, request: HttpRequest, method: bytes) -> None:
         if method == b"HEAD":
@@ -399,6 +440,8 @@ class HttpProtocol(HttpConnection):
         elif method == b"OPTIONS" and request.facts is not None:
             request.facts.preflight = self._preflight
             request.facts.requested_headers = self._requested_headers
+            if request.route.v1:
+                request.facts.methods = POST_METHODS
         if self._if_none_match:
             request.need_facts().if_none_match = self._if_none_match
 

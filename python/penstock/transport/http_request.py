@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.outcomes import outcome_of, refusal_text, whole_request_refused_text
-from penstock.transport import http_ai, http_responses
+from penstock.transport import http_ai, http_responses, http_v1
 from penstock.transport.http_responses import JSON, SUCCESS_BODY, TEXT, is_same
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ class Facts:
         "head",
         "http_1_0",
         "if_none_match",
+        "methods",
         "origin",
         "preflight",
+        "request_id",
         "requested_headers",
     )
 
@@ -38,10 +40,14 @@ class Facts:
         self.if_none_match = b""
         # Content type of answers to OpenTelemetry.
         self.export_type: bytes | None = None
+        # Told to preflights.
+        self.methods = b"GET, POST, OPTIONS"
+        # Of capture v1; goes back as it came.
+        self.request_id: bytes | None = None
 
 
 class Verdict(NamedTuple):
-    """An answer that is decided, in words."""
+    """An answer that is decided, in words; `code` is that of the core's table, if it has one."""
 
     status: int
     body: bytes
@@ -53,6 +59,7 @@ class Verdict(NamedTuple):
     etag: bytes = b""
     # Sent behind the body; open, and closed by whoever sends the verdict.
     file: StaticFile | None = None
+    code: str = ""
 
 
 PLAIN: Facts = Facts()
@@ -98,12 +105,15 @@ class HttpRequest:
     def __call__(self, result: Any) -> None:  # noqa: ANN401 - one of two without a common type
         """Take the result: the core has stored the events at their ack level, or refused (ACK-1).
 
-        `result` is a `SubmitResult` or a `Refusal`; only the former counts refused events.
+        `result` is a `SubmitResult`, a `Results` of capture v1, or a `Refusal`; only the first
+        counts refused events.
         """
         if getattr(result, "rejected", None) == 0 and self.facts is None and not self.beacon:
             self.route.stored += 1
             self.answer = self.protocol.front.success
             self.protocol.answered(self)
+        elif self.route.v1:
+            self.finish(verdict_of_v1(result))
         else:
             self.finish(verdict_of(result, beacon=self.beacon))
 
@@ -112,6 +122,8 @@ class HttpRequest:
         export_type = None if self.facts is None else self.facts.export_type
         if export_type is not None:
             verdict = _of_export(verdict, export_type)
+        elif self.route.v1 and verdict.content_type == TEXT:
+            verdict = _as_document(verdict)
         protocol = self.protocol
         front = protocol.front
         facts = self.facts or PLAIN
@@ -157,6 +169,7 @@ def verdict_of(result: Any, *, beacon: bool = False) -> Verdict:  # noqa: ANN401
             outcome_of(result.code).http_status,
             result.text.encode(),
             retry_after_seconds=result.retry_after_seconds,
+            code=result.code,
         )
     first = result.first_rejection
     if rejected and first is not None and result.accepted + result.duplicates == 0:
@@ -177,7 +190,28 @@ def _of_export(verdict: Verdict, content_type: bytes) -> Verdict:
     return verdict._replace(body=body, content_type=content_type)
 
 
+def verdict_of_v1(result: Any) -> Verdict:  # noqa: ANN401 - as above
+    """Turn a result of the core into an answer of capture v1.
+
+    Also a request of which nothing was taken is 200 there: its events are told apart.
+    """
+    if not hasattr(result, "body"):
+        return verdict_of(result)
+    return Verdict(200, result.body, JSON, retry_after_seconds=result.retry_after_seconds)
+
+
+def _as_document(verdict: Verdict) -> Verdict:
+    """Tell an error as capture v1 does, whoever made it."""
+    status = http_v1.error_status(verdict.status, verdict.code)
+    seconds = http_v1.error_retry_after_seconds(status, verdict.retry_after_seconds)
+    document = http_v1.error_document(status, verdict.code, verdict.body.decode())
+    return verdict._replace(
+        status=status, body=document, content_type=JSON, retry_after_seconds=seconds
+    )
+
+
 def refused_here(code: str, detail: str = "", retry_after_seconds: int = 0) -> Verdict:
     """Make the answer of a refusal that the core is not asked for."""
     words = refusal_text(code, detail).encode()
-    return Verdict(outcome_of(code).http_status, words, retry_after_seconds=retry_after_seconds)
+    status = outcome_of(code).http_status
+    return Verdict(status, words, retry_after_seconds=retry_after_seconds, code=code)

@@ -58,6 +58,8 @@ def build(verdict: Verdict, date: bytes, facts: Facts, *, following_bytes: int =
         extra += b"connection: close\r\n"
     elif facts.http_1_0:
         extra += b"connection: keep-alive\r\n"
+    if facts.request_id is not None:
+        extra += b"posthog-request-id: " + facts.request_id + b"\r\n"
     if facts.origin is not None:
         extra += _cors(facts)
     elif verdict.etag:
@@ -84,16 +86,19 @@ def _assemble(status: int, content_type: bytes, length: int, date: bytes, extra:
 
 def _cors(facts: Facts) -> bytes:
     """Mirror the origin, never `*`: a wildcard breaks clients that send credentials."""
+    exposed = b"Retry-After"
+    if facts.request_id is not None:
+        exposed += b", PostHog-Request-Id"
     headers = (
         b"access-control-allow-origin: %s\r\n"
         b"access-control-allow-credentials: true\r\n"
-        b"access-control-expose-headers: Retry-After\r\n"
+        b"access-control-expose-headers: %s\r\n"
         b"vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n"
-    ) % (facts.origin or b"")
+    ) % (facts.origin or b"", exposed)
     if facts.preflight:
-        headers += (
-            b"access-control-allow-methods: GET, POST, OPTIONS\r\n"
-            b"access-control-max-age: %d\r\n" % _PREFLIGHT_MAX_AGE_SECONDS
+        headers += b"access-control-allow-methods: %s\r\naccess-control-max-age: %d\r\n" % (
+            facts.methods,
+            _PREFLIGHT_MAX_AGE_SECONDS,
         )
         if facts.requested_headers:
             headers += b"access-control-allow-headers: " + facts.requested_headers + b"\r\n"

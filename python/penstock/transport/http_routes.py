@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from penstock.posthog.calls import Call
 
 CAPTURE_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
-AI_METHODS: Final = b"POST, OPTIONS"
+POST_METHODS: Final = b"POST, OPTIONS"
 PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
 
-# Of capture all are read alike: the payload is in the query or in the body
+# Of the older protocol of capture all are read alike: the payload is in the query or in the body
 # (`posthog-protocol.md` §1.2).
 _TAKEN_BY_CAPTURE: Final = frozenset({b"POST", b"GET", b"HEAD"})
-_TAKEN_BY_AI: Final = frozenset({b"POST"})
+_ONLY_POST: Final = frozenset({b"POST"})
 
 
 class Page(NamedTuple):
@@ -36,6 +36,7 @@ class Route:
         endpoint: Number that the core knows a capture route by; 0: a page.
         page: Makes the answer to GET; None on other routes.
         ai: Whether it takes AI events as forms or spans.
+        v1: Whether it speaks capture v1.
         max_body_bytes: Body on the wire; 0 until its listener sets what it takes by default.
         call: What an SDK calls besides capture; such a route is made for one request.
         allow: The methods that it takes, as they are told.
@@ -53,6 +54,7 @@ class Route:
         "page",
         "stored",
         "taken",
+        "v1",
     )
 
     def __init__(
@@ -61,6 +63,7 @@ class Route:
         *,
         endpoint: int = 0,
         ai: bool = False,
+        v1: bool = False,
         page: Callable[[], Page] | None = None,
         max_body_bytes: int = 0,
         call: Call | None = None,
@@ -68,16 +71,17 @@ class Route:
         self.name = name
         self.endpoint = endpoint
         self.ai = ai
+        self.v1 = v1
         self.page = page
         self.max_body_bytes = max_body_bytes
         self.call = call
         self.allow = CAPTURE_METHODS if endpoint else PAGE_METHODS
         self.taken = _TAKEN_BY_CAPTURE
-        if ai:
-            self.allow = AI_METHODS
-            self.taken = _TAKEN_BY_AI
         if call is not None:
             self.allow = b", ".join(call.methods)
+        elif ai or v1:
+            self.allow = POST_METHODS
+            self.taken = _ONLY_POST
         self.stored = 0
 
 
@@ -92,6 +96,8 @@ CAPTURE_ENDPOINTS: Final = (
     "engage",
     "i/v0/ai/batch",
     "s",
+    "i/v1/analytics/events",
+    "i/v1/ai/events",
 )
 """Endpoints of the core that are HTTP paths: with and without final slash, never redirected."""
 
@@ -108,7 +114,12 @@ def capture_routes(
     table: dict[bytes, Route] = {}
     for name, number in endpoints:
         if name in CAPTURE_ENDPOINTS:
-            route = Route(name, endpoint=number, max_body_bytes=max_body_bytes.get(name, 0))
+            route = Route(
+                name,
+                endpoint=number,
+                v1=name.startswith("i/v1/"),
+                max_body_bytes=max_body_bytes.get(name, 0),
+            )
             # An empty query is common enough to be found without looking for its mark.
             for ending in (b"", b"/", b"?", b"/?"):
                 table[b"/" + name.encode() + ending] = route

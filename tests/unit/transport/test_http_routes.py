@@ -27,7 +27,7 @@ def test_head_has_the_length_but_no_body():
 
 def test_unknown_paths_are_404_and_the_connection_goes_on():
     connection = Connection()
-    connection.send(post("/i/v1/analytics/events", b"x" * 100))
+    connection.send(post("/i/v1/nothing", b"x" * 100))
     assert connection.answer()[0] == 404
     assert ask(connection, "GET", "/_liveness")[0] == 200
 
