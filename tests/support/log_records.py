@@ -22,6 +22,7 @@ class FakeRecord:
     token: str | None = "phc_demo…"
     request_token: str | None = None
     content_type: str = "application/json"
+    sdk_info: str | None = None
     client_address: str | None = None
     sent_at_us: int | None = None
     accepted: int = 3

@@ -2,7 +2,7 @@
 
 Three things of a record stand outside of its payload and must not be lost on the way:
 
-- A token that came by gRPC beside the body. It is put into the body.
+- A token that came beside the body. That of gRPC is put into the body.
 - The client's clock. Timestamps are corrected by the difference between it and the time of receipt,
   so it is put forward by as much as the record is old: to what that clock would show now.
 - The client's address. It goes as `X-Forwarded-For`, which a server heeds that trusts a proxy.
@@ -11,7 +11,8 @@ An upload of session replay says when it was sent in its first snapshot, which w
 query: it goes in an envelope, whose own word wins. Forms of AI events, and spans, are sent as they
 came: their token in its header, that clock in the query, where it wins over the event's own.
 
-Members are added at the end of the text of a body, where they win over earlier ones of the same
+Capture v1 has headers for the first two, and for what its clients say of themselves. Elsewhere
+members are added at the end of the text of a body, where they win over earlier ones of the same
 name; no event is written anew.
 """
 
@@ -23,6 +24,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
+
+from penstock.tools.v1_form import is_v1, v1_headers
 
 if TYPE_CHECKING:
     from penstock.tools.log_view import RecordLike
@@ -83,7 +86,9 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
     if coding not in _HEADER_CODINGS:
         # A form and what is made text have no header of their own; their text says the same.
         body, coding = gzip.compress(record.text(), mtime=0), "gzip"
-    if sent_at_us is not None or record.request_token is not None:
+    if is_v1(record):
+        headers |= v1_headers(record, now_us)
+    elif sent_at_us is not None or record.request_token is not None:
         text = record.text()
         wrap = endpoint == _RECORDINGS
         changed = with_members(text, record.request_token, sent_at_us, wrap=wrap)

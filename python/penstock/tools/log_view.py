@@ -88,6 +88,10 @@ class RecordLike(Protocol):
         """How the body is written."""
 
     @property
+    def sdk_info(self) -> str | None:
+        """What a client of capture v1 says of itself."""
+
+    @property
     def client_address(self) -> str | None:
         """After the proxy rule."""
 

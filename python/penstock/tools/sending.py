@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from penstock.errors import PenstockError
 from penstock.tools.http_form import HttpForm, http_form
 from penstock.tools.log_view import RecordLike, core_errors
+from penstock.tools.v1_form import MAX_ANSWER_BYTES, is_v1, meaning_of
 
 # Above the 30 s that an answer at the level `table` may take by default.
 ANSWER_TIMEOUT_SECONDS: Final = 120.0
@@ -23,8 +24,6 @@ MAX_WAIT_SECONDS: Final = 600.0
 _LEAST_WAIT_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 60.0
 
-# Answers are short; more is not read.
-_MAX_ANSWER_BYTES: Final = 64 << 10
 _SHOWN_ANSWER_CHARACTERS: Final = 200
 
 _STORED_STATUSES: Final = frozenset({200, 204})
@@ -100,12 +99,12 @@ class Sender:
         """
         if record.problem is not None:
             raise SendError(f"it can't be read: {record.problem}", of_record=True)
-        status, answer = self._deliver(lambda: self._form(record))
+        status, told, _ = self._deliver(lambda: self._form(record), v1=is_v1(record))
         if status in _STORED_STATUSES:
             return True
         if status in _REFUSING_STATUSES and record.accepted + record.duplicates == 0:
             return False
-        raise _not_sent(status, answer)
+        raise SendError(told, of_record=status in _REFUSING_STATUSES)
 
     def send_form(self, form: HttpForm) -> str | None:
         """Send a request with one event in it and wait until the service has stored it.
@@ -116,20 +115,27 @@ class Sender:
         Raises:
             SendError: Another answer, or none.
         """
-        status, answer = self._deliver(lambda: form)
+        status, told, answer = self._deliver(lambda: form)
         if status in _STORED_STATUSES:
             return None
         if status in _REFUSING_STATUSES:
             return answer
-        raise _not_sent(status, answer)
+        raise SendError(told, of_record=False)
 
-    def _deliver(self, form: Callable[[], HttpForm]) -> tuple[int, str]:
-        """Send a request until the answer is another than 503; made anew for each try."""
+    def _deliver(self, form: Callable[[], HttpForm], *, v1: bool = False) -> tuple[int, str, str]:
+        """Send a request until the answer is another than 503; made anew for each try.
+
+        Returns:
+            The status, by capture v1 that which means the same; what was answered, in words; and
+            the beginning of its text.
+        """
         waited = 0.0
         while True:
-            status, retry_after, answer = self._post(form())
+            answered, retry_after, answer = self._post(form())
+            status = meaning_of(answered, answer) if v1 else answered
             if status != 503 or waited >= MAX_WAIT_SECONDS:
-                return status, answer
+                text = _shown(answer)
+                return status, f"the service answered {answered}: {text}", text
             # What may stay idle for a minute is not worth keeping.
             self.close()
             self._sleep(retry_after)
@@ -142,8 +148,8 @@ class Sender:
         except PenstockError as error:
             raise SendError(str(error), of_record=True) from error
 
-    def _post(self, form: HttpForm) -> tuple[int, float, str]:
-        """Send one request: status, seconds to wait, and the beginning of the answer's text."""
+    def _post(self, form: HttpForm) -> tuple[int, float, bytes]:
+        """Send one request: status, seconds to wait, and the answer's text."""
         self.sent_body = form.body
         if self._connection.sock is None:
             try:
@@ -154,7 +160,7 @@ class Sender:
         try:
             self._connection.request("POST", self._base + form.target, form.body, form.headers)
             response = self._connection.getresponse()
-            text = response.read(_MAX_ANSWER_BYTES)
+            text = response.read(MAX_ANSWER_BYTES)
             if not response.isclosed():
                 self.close()
         except (OSError, http.client.HTTPException) as error:
@@ -162,16 +168,11 @@ class Sender:
             reason = str(error) or type(error).__name__
             message = f"no answer, so it may be stored or not: {reason}"
             raise SendError(message, of_record=False) from error
-        return response.status, _seconds(response.getheader("Retry-After")), _shown(text)
+        return response.status, _seconds(response.getheader("Retry-After")), text
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._connection.close()
-
-
-def _not_sent(status: int, answer: str) -> SendError:
-    told = f"the service answered {status}: {answer}"
-    return SendError(told, of_record=status in _REFUSING_STATUSES)
 
 
 def _seconds(retry_after: str | None) -> float:
@@ -181,5 +182,6 @@ def _seconds(retry_after: str | None) -> float:
 
 
 def _shown(answer: bytes) -> str:
-    text = answer.decode(errors="replace")[:_SHOWN_ANSWER_CHARACTERS]
+    text = answer[: 4 * _SHOWN_ANSWER_CHARACTERS].decode(errors="replace")
+    text = text[:_SHOWN_ANSWER_CHARACTERS]
     return "".join(character if character.isprintable() else " " for character in text)

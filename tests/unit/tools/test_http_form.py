@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from typing import Any
 
 import pytest
 
@@ -143,3 +144,52 @@ def test_a_batch_is_found_however_it_is_written(body):
 @pytest.mark.parametrize("body", [b'{"batch":{}}', b'{"x":{"batch":[1]}}', b'{"x":"batch"}'])
 def test_what_is_no_batch_is_one_event(body):
     assert with_members(body, "t", None) == b'{"batch":[' + body + b'],"api_key": "t"}'
+
+
+def v1_record(**more):
+    fixed: dict[str, Any] = {
+        "endpoint": "i/v1/analytics/events",
+        "body": b" {} ",
+        "request_token": "phc_a",
+        "sent_at_us": RECEIVED_AT_US - 10_000_000,
+        "sdk_info": "posthog-go/1.23.1",
+    }
+    return FakeRecord(**(fixed | more))
+
+
+def test_a_record_of_capture_v1_goes_as_it_came_with_its_headers():
+    form = http_form(v1_record(), NOW_US)
+    assert (form.target, form.body) == ("i/v1/analytics/events", b" {} ")
+    request_id = form.headers.pop("PostHog-Request-Id")
+    assert form.headers == {
+        "Content-Type": "application/json",
+        "Authorization": "Bearer phc_a",
+        "User-Agent": "penstock-wal-replay",
+        "PostHog-Sdk-Info": "posthog-go/1.23.1",
+        "PostHog-Attempt": "1",
+        # Put forward by the age of the record.
+        "PostHog-Request-Timestamp": "2026-01-01T00:59:50.000000+00:00",
+    }
+    again = http_form(v1_record(), NOW_US + 1)
+    assert again.headers["PostHog-Request-Id"] == request_id
+    other = http_form(v1_record(position=13), NOW_US)
+    assert other.headers["PostHog-Request-Id"] != request_id
+
+
+def test_codings_of_capture_v1_go_as_headers_or_are_undone():
+    form = http_form(v1_record(coding="br", body=b"x"), NOW_US)
+    assert (form.body, form.headers["Content-Encoding"]) == (b"x", "br")
+    form = http_form(v1_record(coding="base64", body=b"e30=", decoded=b"{}"), NOW_US)
+    assert (gzip.decompress(form.body), form.headers["Content-Encoding"]) == (b"{}", "gzip")
+
+
+def test_what_a_client_of_capture_v1_did_not_say_is_not_made_up():
+    form = http_form(v1_record(sdk_info=None), NOW_US)
+    # Without a slash nothing is written into events.
+    assert "/" not in form.headers["PostHog-Sdk-Info"]
+
+
+@pytest.mark.parametrize(("clock", "year"), [(1 << 62, "9999"), (-(1 << 62), "0001")])
+def test_a_clock_outside_of_any_calendar_is_as_far_off_as_can_be_said(clock, year):
+    form = http_form(v1_record(sent_at_us=clock), NOW_US)
+    assert form.headers["PostHog-Request-Timestamp"].startswith(year)

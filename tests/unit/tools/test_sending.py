@@ -97,6 +97,47 @@ def test_a_refusal_is_expected_only_of_what_was_refused_before(service, sender):
     assert caught.value.of_record
 
 
+V1 = "i/v1/analytics/events"
+
+
+def v1_answer(*results):
+    pairs = (f'"u{index}":{{"result":"{result}"}}' for index, result in enumerate(results))
+    return f'{{"results":{{{",".join(pairs)}}}}}'.encode()
+
+
+def test_capture_v1_is_asked_again_for_what_it_could_not_store(service, sender, slept):
+    service.answers = [
+        (200, {"Retry-After": "3"}, v1_answer("ok", "retry", "drop")),
+        (503, {"Retry-After": "4"}, b"{}"),
+        (200, {}, v1_answer("ok", "warning", "drop")),
+    ]
+    assert sender.send(FakeRecord(endpoint=V1))
+    assert slept == [3.0, 4.0]
+
+
+def test_capture_v1_refuses_under_200(service, sender):
+    service.answers = [(200, {}, v1_answer("drop", "drop"))]
+    assert not sender.send(FakeRecord(endpoint=V1, accepted=0, duplicates=0, rejected=2))
+    with pytest.raises(SendError, match=r'answered 200: {"results"') as caught:
+        sender.send(FakeRecord(endpoint=V1))
+    assert caught.value.of_record
+    # Elsewhere a 200 is all that there is to know.
+    assert sender.send(FakeRecord())
+
+
+def test_an_answer_of_capture_v1_may_be_long(service, sender):
+    service.answers = [(200, {}, v1_answer(*["ok"] * 50_000))]
+    assert sender.send(FakeRecord(endpoint=V1))
+
+
+@pytest.mark.parametrize("answer", [b"", b"OK", b"7", b'{"status":"Ok"}', b'{"results":[]}'])
+def test_who_answers_otherwise_does_not_speak_capture_v1(service, sender, answer):
+    service.answers = [(200, {}, answer)]
+    with pytest.raises(SendError, match="answered 200") as caught:
+        sender.send(FakeRecord(endpoint=V1))
+    assert not caught.value.of_record
+
+
 def test_a_wrong_address_is_no_refusal_of_a_record(service, sender):
     service.answers = [(404, {}, b"")]
     with pytest.raises(SendError) as caught:
