@@ -19,7 +19,7 @@ pub use filesystem::{File, Filesystem, FilesystemKind, LockGuard};
 pub use linux::RealFilesystem;
 pub use sequential::SequentialWriter;
 #[cfg(any(test, feature = "testing"))]
-pub use testing::{Crash, Fault, FaultyFilesystem, Operation, Random};
+pub use testing::{Crash, Fault, FaultyFilesystem, Fork, Operation, Random};
 
 /// True if `error` says that the disk, the quota or the file size limit is used up.
 ///

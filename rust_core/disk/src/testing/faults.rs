@@ -35,6 +35,9 @@ pub enum Fault {
     Short { bytes: usize },
     /// No error but a panic, as a bug on the way would cause.
     Panic,
+    /// A sync that says it is done and is not: a power cut before the next one that is honest loses
+    /// what it was about. Other operations it leaves as they are.
+    Lie,
 }
 
 impl Fault {
@@ -48,6 +51,7 @@ impl Fault {
                 io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error())
             }
             Self::Panic => panic!("planned"),
+            Self::Lie => unreachable!("a lie is no error"),
         }
     }
 }

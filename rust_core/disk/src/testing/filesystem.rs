@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::faults::{Fault, Operation, Plan, Planned};
+use super::fork::{Fork, Watch};
 use super::state::{Crash, Inode, Node, State};
 use crate::{File, Filesystem, FilesystemKind, LockGuard};
 
@@ -20,6 +21,11 @@ struct Machine {
     /// A planned crash has struck, so the process that goes on calling does not exist.
     off: bool,
     capacity_bytes: Option<u64>,
+    /// Changing operations so far.
+    operations: u64,
+    /// Files that a sync lied about.
+    lies: Vec<usize>,
+    watch: Option<Watch>,
 }
 
 impl Machine {
@@ -32,13 +38,21 @@ impl Machine {
 
     /// Counts one operation and says whether it is to fail. The machine may crash right before it.
     fn strike(&mut self, operation: Operation) -> Option<Fault> {
-        if operation.changes()
-            && let Some((left, crash)) = self.crash_in
-        {
-            self.crash_in = Some((left.saturating_sub(1), crash));
-            if left <= 1 {
-                self.crash(crash);
-                self.off = true;
+        if operation.changes() && !self.off {
+            self.operations += 1;
+            if let Some(watch) = &mut self.watch {
+                watch.forks.push(Fork {
+                    state: self.state.clone(),
+                    mark: (watch.mark)(),
+                    operation: self.operations,
+                });
+            }
+            if let Some((left, crash)) = self.crash_in {
+                self.crash_in = Some((left.saturating_sub(1), crash));
+                if left <= 1 {
+                    self.crash(crash);
+                    self.off = true;
+                }
             }
         }
         if self.off {
@@ -48,8 +62,10 @@ impl Machine {
     }
 
     fn check(&mut self, operation: Operation) -> io::Result<()> {
-        self.strike(operation)
-            .map_or(Ok(()), |fault| Err(fault.error()))
+        match self.strike(operation) {
+            None | Some(Fault::Lie) => Ok(()),
+            Some(fault) => Err(fault.error()),
+        }
     }
 
     fn file(&self, path: &Path) -> io::Result<usize> {
@@ -98,6 +114,18 @@ impl FaultyFilesystem {
         Self::default()
     }
 
+    /// The machine crashes in this state.
+    pub(super) fn crashed(state: State, crash: Crash) -> Self {
+        let mut machine = Machine {
+            state,
+            ..Machine::default()
+        };
+        machine.crash(crash);
+        Self {
+            machine: Arc::new(Mutex::new(machine)),
+        }
+    }
+
     /// Cuts the power, or kills the process: handles and locks are dead, and of what was not
     /// synced remains what `crash` says.
     pub fn crash(&self, crash: Crash) {
@@ -144,6 +172,64 @@ impl FaultyFilesystem {
         machine.plan.clear();
         machine.crash_in = None;
         machine.off = false;
+    }
+
+    /// From now on keeps the state right before each operation that changes or syncs anything, with
+    /// what `mark` says then; for [`Self::take_forks`]. `mark` must not touch this file system.
+    pub fn watch(&self, mark: impl Fn() -> usize + Send + 'static) {
+        let mark = Box::new(mark);
+        let forks = Vec::new();
+        self.machine.lock().watch = Some(Watch { forks, mark });
+    }
+
+    /// Keeps no more states.
+    pub fn unwatch(&self) {
+        self.machine.lock().watch = None;
+    }
+
+    /// The states kept since the last call, in order.
+    pub fn take_forks(&self) -> Vec<Fork> {
+        let mut machine = self.machine.lock();
+        let watch = machine.watch.as_mut();
+        watch.map_or_else(Vec::new, |watch| std::mem::take(&mut watch.forks))
+    }
+
+    /// The state of this moment.
+    pub fn fork(&self) -> Fork {
+        let machine = self.machine.lock();
+        Fork {
+            state: machine.state.clone(),
+            mark: 0,
+            operation: machine.operations,
+        }
+    }
+
+    /// Operations so far that changed or synced anything.
+    pub fn operations(&self) -> u64 {
+        self.machine.lock().operations
+    }
+
+    /// The files that a sync lied about since the last call, by the names that they have now.
+    pub fn take_lies(&self) -> Vec<PathBuf> {
+        let mut machine = self.machine.lock();
+        let lies = std::mem::take(&mut machine.lies);
+        let names = machine.state.names.iter();
+        names
+            .filter(|(_, node)| matches!(node, Node::File(inode) if lies.contains(inode)))
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+
+    /// Bytes that the files which have a name take.
+    pub fn used_bytes(&self) -> u64 {
+        self.machine.lock().state.used_bytes()
+    }
+
+    /// What a file holds now, shared with the file until that changes. None if there is no such file.
+    pub fn contents(&self, path: &Path) -> Option<Arc<Vec<u8>>> {
+        let machine = self.machine.lock();
+        let inode = machine.file(path).ok()?;
+        Some(Arc::clone(&machine.state.inodes[inode].seen))
     }
 
     /// Limits the bytes that all files together may take; `None` for no limit.
@@ -261,11 +347,16 @@ impl Filesystem for FaultyFilesystem {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut machine = self.machine.lock();
-        machine.check(Operation::SyncDir)?;
+        let fault = machine.strike(Operation::SyncDir);
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::Lie) {
+            return Err(fault.error());
+        }
         if !is_root(path) && machine.state.names.get(path) != Some(&Node::Directory) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        machine.state.sync_dir(path);
+        if fault.is_none() {
+            machine.state.sync_dir(path);
+        }
         Ok(())
     }
 
@@ -344,7 +435,12 @@ impl FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         self.with(|machine| {
-            if let Some(fault) = machine.strike(Operation::Sync) {
+            let fault = machine.strike(Operation::Sync);
+            if fault == Some(Fault::Lie) {
+                machine.lies.push(self.inode);
+                return Ok(());
+            }
+            if let Some(fault) = fault {
                 // A crash has settled already what remains.
                 if machine.state.life == self.life {
                     machine.state.inodes[self.inode].fail_sync();
@@ -370,6 +466,7 @@ impl File for FaultyFile {
                 .flat_map(|slice| slice.iter().copied())
                 .collect();
             let fault = machine.strike(Operation::Write);
+            let fault = fault.filter(|fault| *fault != Fault::Lie);
             if let Some(Fault::Short { bytes: kept }) = fault {
                 bytes.truncate(kept);
                 machine.state.inodes[self.inode].write(start, bytes);

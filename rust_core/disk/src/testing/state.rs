@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::random::Random;
 
@@ -23,40 +24,45 @@ pub enum Crash {
 /// A change of a file's contents that is not durable yet.
 #[derive(Clone, Debug)]
 enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
+    Write { offset: usize, bytes: Arc<[u8]> },
     SetLen(usize),
 }
 
 impl Change {
     fn apply(&self, contents: &mut Vec<u8>) {
         match self {
-            Self::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if contents.len() < end {
-                    contents.resize(end, 0);
-                }
-                contents[*offset..end].copy_from_slice(bytes);
-            }
+            Self::Write { offset, bytes } => write(contents, *offset, bytes),
             Self::SetLen(len) => contents.resize(*len, 0),
         }
     }
 }
 
-/// The contents of a file, apart from its names.
-#[derive(Debug, Default)]
+fn write(contents: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if contents.len() < end {
+        contents.resize(end, 0);
+    }
+    contents[offset..end].copy_from_slice(bytes);
+}
+
+/// The contents of a file, apart from its names. A copy shares them until one of both changes.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
-    pub(super) seen: Vec<u8>,
-    durable: Vec<u8>,
+    pub(super) seen: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     changes: Vec<Change>,
+    /// A sync has failed: what readers see is more than `durable` and `changes`.
+    lost_some: bool,
 }
 
 impl Inode {
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.seen);
+        change.apply(Arc::make_mut(&mut self.seen));
         self.changes.push(change);
     }
 
     pub(super) fn write(&mut self, offset: usize, bytes: Vec<u8>) {
+        let bytes = bytes.into();
         self.change(Change::Write { offset, bytes });
     }
 
@@ -65,44 +71,61 @@ impl Inode {
     }
 
     pub(super) fn sync(&mut self) {
-        for change in self.changes.drain(..) {
-            change.apply(&mut self.durable);
+        if self.lost_some {
+            let durable = Arc::make_mut(&mut self.durable);
+            for change in self.changes.drain(..) {
+                change.apply(durable);
+            }
+        } else {
+            self.changes.clear();
+            self.durable = Arc::clone(&self.seen);
         }
     }
 
     /// A failed sync: readers still see the changes, yet no later sync will make them durable.
     pub(super) fn fail_sync(&mut self) {
+        self.lost_some |= !self.changes.is_empty();
         self.changes.clear();
     }
 
     /// Changes bits on the medium itself, as rot does.
     pub(super) fn flip(&mut self, offset: usize, mask: u8) {
         for contents in [&mut self.seen, &mut self.durable] {
-            if let Some(byte) = contents.get_mut(offset) {
+            if let Some(byte) = Arc::make_mut(contents).get_mut(offset) {
                 *byte ^= mask;
             }
         }
     }
 
+    /// True if a power cut could leave something else than what readers see.
+    fn is_unsynced(&self) -> bool {
+        self.lost_some || !self.changes.is_empty()
+    }
+
     fn crash(&mut self, crash: Crash, random: &mut Random) {
+        if !self.is_unsynced() {
+            return;
+        }
         if matches!(crash, Crash::KeepSome { .. }) {
             self.keep_some(random);
         }
         self.changes.clear();
-        self.seen.clone_from(&self.durable);
+        self.lost_some = false;
+        self.seen = Arc::clone(&self.durable);
     }
 
     fn keep_some(&mut self, random: &mut Random) {
+        let durable = Arc::make_mut(&mut self.durable);
         for change in self.changes.drain(..) {
             match &change {
                 Change::SetLen(_) => {
                     if random.once_in(2) {
-                        change.apply(&mut self.durable);
+                        change.apply(durable);
                     }
                 }
                 Change::Write { offset, bytes } => match random.next() % 4 {
                     0 => {}
-                    1 => change.apply(&mut self.durable),
+                    1 => change.apply(durable),
                     _ => {
                         let mut start = 0;
                         while start < bytes.len() {
@@ -110,12 +133,7 @@ impl Inode {
                             let to_border = SECTOR_BYTES - (offset + start) % SECTOR_BYTES;
                             let end = bytes.len().min(start + to_border);
                             if random.once_in(2) {
-                                let piece = bytes[start..end].to_vec();
-                                Change::Write {
-                                    offset: offset + start,
-                                    bytes: piece,
-                                }
-                                .apply(&mut self.durable);
+                                write(durable, offset + start, &bytes[start..end]);
                             }
                             start = end;
                         }
@@ -168,11 +186,11 @@ impl NameChange {
     }
 }
 
-/// The whole file system.
-#[derive(Debug, Default)]
+/// The whole file system. A copy shares contents and names until one of both changes.
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    pub(super) names: BTreeMap<PathBuf, Node>,
-    durable_names: BTreeMap<PathBuf, Node>,
+    pub(super) names: Arc<BTreeMap<PathBuf, Node>>,
+    durable_names: Arc<BTreeMap<PathBuf, Node>>,
     name_changes: Vec<NameChange>,
     pub(super) inodes: Vec<Inode>,
     pub(super) locks: BTreeSet<PathBuf>,
@@ -182,7 +200,7 @@ pub(super) struct State {
 
 impl State {
     fn change_name(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
+        change.apply(Arc::make_mut(&mut self.names));
         self.name_changes.push(change);
     }
 
@@ -202,15 +220,19 @@ impl State {
     }
 
     pub(super) fn sync_dir(&mut self, directory: &Path) {
-        let mut kept = Vec::new();
-        for change in self.name_changes.drain(..) {
-            if change.directory() == Some(directory) {
-                change.apply(&mut self.durable_names);
-            } else {
-                kept.push(change);
+        let durable_names = Arc::make_mut(&mut self.durable_names);
+        self.name_changes.retain(|change| {
+            let is_meant = change.directory() == Some(directory);
+            if is_meant {
+                change.apply(durable_names);
             }
-        }
-        self.name_changes = kept;
+            !is_meant
+        });
+    }
+
+    /// True if a power cut could leave something else than what readers see.
+    pub(super) fn is_unsynced(&self) -> bool {
+        !self.name_changes.is_empty() || self.inodes.iter().any(Inode::is_unsynced)
     }
 
     /// Bytes that the files which have a name take.
@@ -236,15 +258,23 @@ impl State {
             0
         };
         let mut random = Random::new(seed);
+        let names_changed = !self.name_changes.is_empty();
         for change in std::mem::take(&mut self.name_changes) {
             if matches!(crash, Crash::KeepSome { .. }) && random.once_in(2) {
-                change.apply(&mut self.durable_names);
+                change.apply(Arc::make_mut(&mut self.durable_names));
             }
         }
         for inode in &mut self.inodes {
             inode.crash(crash, &mut random);
         }
-        self.names = self
+        if names_changed {
+            self.settle_names();
+        }
+    }
+
+    /// After a power cut: what is seen is what is durable.
+    fn settle_names(&mut self) {
+        let names: BTreeMap<PathBuf, Node> = self
             .durable_names
             .iter()
             .filter(|(path, _)| {
@@ -256,6 +286,19 @@ impl State {
             })
             .map(|(path, node)| (path.clone(), *node))
             .collect();
-        self.durable_names.clone_from(&self.names);
+        // Files without a name are gone; their numbers are not given out again.
+        let mut named = vec![false; self.inodes.len()];
+        for node in names.values() {
+            if let Node::File(inode) = node {
+                named[*inode] = true;
+            }
+        }
+        for (inode, named) in self.inodes.iter_mut().zip(named) {
+            if !named {
+                *inode = Inode::default();
+            }
+        }
+        self.names = Arc::new(names);
+        self.durable_names = Arc::clone(&self.names);
     }
 }
