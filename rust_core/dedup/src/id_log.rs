@@ -5,11 +5,13 @@
 //! what follows and, before it, of the file's number and the batch's offset (8 each); count (4);
 //! running time of the oldest and the newest id in ms (8 each); the ids (16 each, big-endian).
 //!
-//! A batch that is not whole ends the file. Nothing is lost by it: a WAL file goes only after the
-//! sync of the batch, so its ids come again from the WAL (DUP-2). A file that was there at open
-//! gets no more batches.
+//! A batch that is not whole, with no whole one behind it, is a torn tail. Nothing is lost by it: a
+//! WAL file goes only after the sync of the batch, so its ids come again from the WAL (DUP-2). With a
+//! whole one behind it, it is damage: each batch was synced before the next one was written. That is
+//! told, and the ids on both sides are kept. A file that was there at open gets no more batches.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,12 +63,7 @@ impl IdLogWriter {
     ) -> Result<Self, DedupError> {
         let path = names::id_log(directory, number);
         let file = filesystem.create_new(&path).map_err(at(&path))?;
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&number.to_le_bytes());
-        header.extend_from_slice(&[0; 4]);
-        header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
-        file.write_all_at(&header, 0).map_err(at(&path))?;
+        file.write_all_at(&header(number), 0).map_err(at(&path))?;
         filesystem.sync_dir(directory).map_err(at(directory))?;
         Ok(Self {
             number,
@@ -117,13 +114,15 @@ pub(crate) struct LoadedLog {
     /// Bytes behind the last whole batch.
     pub(crate) cut_bytes: u64,
     pub(crate) bytes: u64,
+    /// Ranges between whole batches in which nothing can be read.
+    pub(crate) damaged: Vec<Range<u64>>,
 }
 
 /// Reads a log up to its torn tail, and makes what it gives durable.
 ///
 /// What a killed process did not sync may be in the page cache only, and if its sync failed, no other
 /// will make it durable: so whole batches are written once more, as they are, and synced (DUP-2).
-/// Cost: the file is read and written once; it is no larger than a generation.
+/// Cost: the file is read and written once, and held meanwhile; it is no larger than a generation.
 pub(crate) fn load(
     filesystem: &dyn Filesystem,
     directory: &Path,
@@ -132,42 +131,25 @@ pub(crate) fn load(
     let path = names::id_log(directory, number);
     let file = filesystem.open_read_write(&path).map_err(at(&path))?;
     let len = file.len().map_err(at(&path))?;
+    let too_large = |_| at(&path)(io::ErrorKind::FileTooLarge.into());
+    let mut bytes = vec![0; usize::try_from(len).map_err(too_large)?];
+    let read = file.read_at(&mut bytes, 0).map_err(at(&path))?;
+    bytes.truncate(read);
     let mut loaded = LoadedLog {
         ids: LoadedIds::default(),
-        cut_bytes: len,
+        cut_bytes: 0,
         bytes: len,
+        damaged: Vec::new(),
     };
-    let mut header = [0; HEADER_BYTES];
-    if !read_whole(&*file, &mut header, 0).map_err(at(&path))?
-        || &header[..8] != MAGIC
-        || header[8..16] != number.to_le_bytes()
-        || header[20..] != crc32c::crc32c(&header[..20]).to_le_bytes()
-    {
-        return Ok(loaded);
-    }
-    file.write_all_at(&header, 0).map_err(at(&path))?;
-    let mut offset = HEADER_BYTES as u64;
-    let mut bytes = Vec::new();
-    loop {
-        let mut head = [0; BATCH_HEADER_BYTES];
-        if !read_whole(&*file, &mut head, offset).map_err(at(&path))? {
-            break;
+    // It holds nothing but the number, which the name tells, and which each batch's checksum covers.
+    file.write_all_at(&header(number), 0).map_err(at(&path))?;
+    let mut end = HEADER_BYTES;
+    while let Some((start, batch)) = next_batch(&bytes, number, end) {
+        if start > end {
+            loaded.damaged.push(end as u64..start as u64);
         }
-        let count = u32_at(&head, 4) as usize;
-        if count == 0 || count > MAX_BATCH_IDS {
-            break;
-        }
-        bytes.clear();
-        bytes.extend_from_slice(&head);
-        bytes.resize(BATCH_HEADER_BYTES + count * 16, 0);
-        let ids_offset = offset + BATCH_HEADER_BYTES as u64;
-        if !read_whole(&*file, &mut bytes[BATCH_HEADER_BYTES..], ids_offset).map_err(at(&path))?
-            || batch_crc(number, offset, &bytes[4..]) != u32_at(&bytes, 0)
-        {
-            break;
-        }
-        file.write_all_at(&bytes, offset).map_err(at(&path))?;
-        let (oldest, newest) = (u64_at(&bytes, 8), u64_at(&bytes, 16));
+        file.write_all_at(batch, start as u64).map_err(at(&path))?;
+        let (oldest, newest) = (u64_at(batch, 8), u64_at(batch, 16));
         if loaded.ids.keys.is_empty() {
             loaded.ids.oldest_ms = oldest;
         }
@@ -176,17 +158,41 @@ pub(crate) fn load(
         loaded
             .ids
             .keys
-            .extend(bytes[BATCH_HEADER_BYTES..].chunks_exact(16).map(key_of));
-        offset += bytes.len() as u64;
+            .extend(batch[BATCH_HEADER_BYTES..].chunks_exact(16).map(key_of));
+        end = start + batch.len();
     }
     CrashPoint::RecoveryIdsRewritten.pass();
     file.sync_data().map_err(at(&path))?;
-    loaded.cut_bytes = len.saturating_sub(offset);
+    loaded.cut_bytes = len.saturating_sub(end as u64);
     Ok(loaded)
 }
 
-fn read_whole(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
-    Ok(file.read_at(buffer, offset)? == buffer.len())
+fn header(number: u64) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..16].copy_from_slice(&number.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..20]);
+    header[20..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// The first whole batch at `from` or behind it, with its place.
+fn next_batch(bytes: &[u8], number: u64, from: usize) -> Option<(usize, &[u8])> {
+    // The header's length and those of all batches are multiples of 8.
+    let places = (from..bytes.len()).step_by(8);
+    let mut batches = places.filter_map(|start| Some((start, batch_at(bytes, number, start)?)));
+    batches.next()
+}
+
+/// The batch at `start`, if it is whole.
+fn batch_at(bytes: &[u8], number: u64, start: usize) -> Option<&[u8]> {
+    let rest = &bytes[start..];
+    let count = u32_at(rest.get(..BATCH_HEADER_BYTES)?, 4) as usize;
+    if count == 0 || count > MAX_BATCH_IDS {
+        return None;
+    }
+    let batch = rest.get(..BATCH_HEADER_BYTES + count * 16)?;
+    (batch_crc(number, start as u64, &batch[4..]) == u32_at(batch, 0)).then_some(batch)
 }
 
 fn batch_crc(number: u64, offset: u64, bytes: &[u8]) -> u32 {

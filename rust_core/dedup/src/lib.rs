@@ -38,7 +38,7 @@ pub use dedup::{Dedup, Seen};
 pub use error::DedupError;
 pub use key::{DedupKey, KeyHasher};
 pub use maintenance::{MaintenanceDone, MaintenanceJob};
-pub use open::OpenReport;
+pub use open::{DamagedIds, OpenReport};
 pub use options::{DedupOptions, DedupStats, MAX_GENERATIONS, RunningTime};
 pub use persist::{PersistDone, PersistJob};
 pub use probe::{Probed, Runs};

@@ -15,6 +15,14 @@ use crate::names::{self, FileName};
 use crate::options::{DedupOptions, MAX_DAMAGED_FILES, RunningTime};
 use crate::run::{Run, RunFault};
 
+/// Bytes of an id log in which nothing can be read, between batches that can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedIds {
+    pub file: String,
+    pub first_byte: u64,
+    pub last_byte: u64,
+}
+
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenReport {
@@ -27,7 +35,16 @@ pub struct OpenReport {
     pub torn_bytes: u64,
     /// Runs set aside because a block of them is damaged; repeats of their ids will be stored.
     pub damaged_runs: Vec<String>,
+    /// Repeats of the ids that stood there will be stored.
+    pub damaged_logs: Vec<DamagedIds>,
     pub running_time_ms: u64,
+}
+
+impl OpenReport {
+    /// Whether all that was ever written could be read.
+    pub fn is_whole(&self) -> bool {
+        self.torn_bytes == 0 && self.damaged_runs.is_empty() && self.damaged_logs.is_empty()
+    }
 }
 
 impl Dedup {
@@ -174,8 +191,15 @@ impl Dedup {
                 }
                 let log = id_log::load(&*self.filesystem, &self.directory, number)?;
                 report.torn_bytes += log.cut_bytes;
+                let path = names::id_log(&self.directory, number);
+                let name = path.file_name().unwrap_or_default();
+                let damaged = log.damaged.iter().map(|range| DamagedIds {
+                    file: name.to_string_lossy().into_owned(),
+                    first_byte: range.start,
+                    last_byte: range.end - 1,
+                });
+                report.damaged_logs.extend(damaged);
                 if log.cut_bytes > 0 {
-                    let path = names::id_log(&self.directory, number);
                     self.torn_logs.push((path, log.bytes - log.cut_bytes));
                 }
                 self.base_ms = self.base_ms.max(log.ids.newest_ms);

@@ -63,6 +63,43 @@ fn a_torn_id_log_is_cut_at_its_last_whole_batch() {
 }
 
 #[test]
+fn damage_inside_an_id_log_is_told_and_the_ids_on_both_sides_are_kept() {
+    // A log of three batches of one id, 40 bytes each, behind a header of 24.
+    for offset in 0..24 + 3 * 40 {
+        let filesystem = FaultyFilesystem::new();
+        let mut dedup = open(&filesystem);
+        for number in 1..=3 {
+            dedup.insert(key(number), at(number));
+            persist(&mut dedup, number).unwrap();
+        }
+        drop(dedup);
+        let name = names(&filesystem, ".log").remove(0);
+        filesystem.flip(&Path::new("/dedup").join(&name), offset, 0x10);
+        let (dedup, report) = open_with(&filesystem, options());
+        let lost = match offset {
+            0..24 => None,
+            _ => Some((offset - 24) / 40 + 1),
+        };
+        for number in 1..=3 {
+            let there = dedup.contains(key(number));
+            assert_eq!(there, lost != Some(number), "offset {offset}");
+        }
+        let told: Vec<_> = report
+            .damaged_logs
+            .iter()
+            .map(|damage| (damage.file.as_str(), damage.first_byte, damage.last_byte))
+            .collect();
+        match lost {
+            Some(1) => assert_eq!(told, [(name.as_str(), 24, 63)]),
+            Some(2) => assert_eq!(told, [(name.as_str(), 64, 103)]),
+            // Nothing stands behind the third: as if it had been torn.
+            Some(_) => assert_eq!((told.len(), report.torn_bytes), (0, 40)),
+            None => assert_eq!((told.len(), report.torn_bytes), (0, 0)),
+        }
+    }
+}
+
+#[test]
 fn a_damaged_secret_is_an_error() {
     let filesystem = FaultyFilesystem::new();
     drop(open(&filesystem));
