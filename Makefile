@@ -23,6 +23,8 @@ TOOLS := $(BUILD)/tools
 DATA_DIR ?= ./penstock-data
 # More of them: `make serve ARGS="--http 0.0.0.0:8000"`, `make test-python ARGS="-k tail"`.
 ARGS ?=
+# Crashes on the simulated disk; `make test-durability N=10000000` takes hours.
+N ?= 100000
 # Iterations of the random tests; more by `make test PROPTEST_CASES=2000`.
 export PROPTEST_CASES ?= 64
 
@@ -100,7 +102,8 @@ test-rust: | need ## the crates' own tests
 test-python: build ## unit, boundary, service, durability, SDK and tidy tests (ARGS=)
 	@$(DEV)/bin/python -m pytest $(ARGS)
 
-test-durability: build ## crashes and recovery only (PENSTOCK_CRASH_ROUNDS= for more)
+test-durability: build ## crashes and recovery only (N= simulated ones, PENSTOCK_CRASH_ROUNDS= kills)
+	@PENSTOCK_SIMULATION_CRASH_POINTS=$(N) cargo test --locked --quiet -p penstock-engine simulation
 	@$(DEV)/bin/python -m pytest tests/durability $(ARGS)
 
 test-sdk: build ## real SDKs (those whose runtimes are here) and recorded requests of SDKs, only

@@ -64,6 +64,12 @@ impl<T> CompletionQueue<T> {
         }
     }
 
+    /// Finished requests that nobody has taken yet.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.finished.lock().len()
+    }
+
     fn wake(&self) {
         // EAGAIN means that the counter is at its maximum: the reader is awake already.
         rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes()).ok();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use penstock_decode::v1::{Head, RawHead, read_head};
-use penstock_dedup::{Dedup, DedupOptions, RunningTime};
+use penstock_dedup::{Dedup, DedupOptions, OpenReport, RunningTime};
 use penstock_disk::{CrashPoint, Filesystem, LockGuard};
 use penstock_model::{Clock, Code, LaneId, Position, Refusal};
 use penstock_segment::TableKind;
@@ -87,7 +87,7 @@ impl<T: Send + 'static> Engine<T> {
     ) -> Result<Self, EngineError> {
         let layout = Layout::new(&options.data_directory);
         let lock = directory::open(&*filesystem, &layout, clock.unix_micros())?;
-        let (dedup, ids) = open_dedup(&options, &filesystem, &layout, &*clock)?;
+        let (dedup, ids, dedup_report) = open_dedup(&options, &filesystem, &layout, &*clock)?;
         let lookup = dedup.as_ref().map(|dedup| DedupLookup {
             hasher: dedup.hasher(),
             runs: dedup.runs(),
@@ -108,6 +108,7 @@ impl<T: Send + 'static> Engine<T> {
             Arc::clone(&clock),
             Sequencer { dedup },
         )?);
+        crate::recovery::report_dedup(&shared.journal, &dedup_report);
         for warning in directory::file_system_warnings(&*filesystem, &layout) {
             shared
                 .journal
@@ -568,9 +569,9 @@ fn open_dedup(
     filesystem: &Arc<dyn Filesystem>,
     layout: &Layout,
     clock: &dyn Clock,
-) -> Result<(Option<Dedup>, StoredIds), EngineError> {
+) -> Result<(Option<Dedup>, StoredIds, OpenReport), EngineError> {
     if options.dedup_window.is_zero() {
-        return Ok((None, StoredIds::Whole));
+        return Ok((None, StoredIds::Whole, OpenReport::default()));
     }
     let dedup_options = DedupOptions {
         window: options.dedup_window,
@@ -581,12 +582,12 @@ fn open_dedup(
     let opened = Dedup::open(Arc::clone(filesystem), &layout.dedup(), dedup_options, now);
     let (dedup, report) = opened.map_err(|error| EngineError::dedup(&error))?;
     // Ids that a seal vouches for may have been in what can't be read.
-    let ids = if report.torn_bytes == 0 && report.damaged_runs.is_empty() {
+    let ids = if report.is_whole() {
         StoredIds::Whole
     } else {
         StoredIds::Damaged
     };
-    Ok((Some(dedup), ids))
+    Ok((Some(dedup), ids, report))
 }
 
 fn random_u64() -> Result<u64, EngineError> {

@@ -129,14 +129,14 @@ pub fn read_quarantined(path: &Path) -> Result<QuarantinedRecord, EngineError> {
     })
 }
 
-struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     at_us: i64,
     why: &'a [u8],
-    context: &'a [u8],
-    payload_bytes: usize,
+    pub(crate) context: &'a [u8],
+    pub(crate) payload_bytes: usize,
 }
 
-fn split(bytes: &[u8]) -> Option<Parts<'_>> {
+pub(crate) fn split(bytes: &[u8]) -> Option<Parts<'_>> {
     let (magic, mut rest) = bytes.split_first_chunk::<4>()?;
     let (mut at_us, mut why) = (0, [].as_slice());
     let context_len = if *magic == MAGIC {

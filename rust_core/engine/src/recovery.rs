@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use penstock_decode::Workspace;
-use penstock_dedup::{Dedup, DedupKey, KeyHasher};
+use penstock_dedup::{Dedup, DedupKey, KeyHasher, OpenReport};
 use penstock_model::{Event, Outcome, Payload, Position};
 use penstock_wal::{Damage, Log, LogError, LogItem, LogReader, ReadRecord, Recovery};
 
@@ -259,4 +259,28 @@ pub(crate) fn report_damage(journal: &Journal, damage: &Damage) {
             ("last_position", damage.last_position.to_string()),
         ],
     );
+}
+
+/// Says which ids of the window can't be read: repeats of theirs will be stored (DUP-1).
+pub(crate) fn report_dedup(journal: &Journal, report: &OpenReport) {
+    for file in &report.damaged_runs {
+        let fields = vec![("file", file.clone())];
+        journal.add(LogLevel::Error, "dedup_damaged", fields);
+    }
+    for damage in &report.damaged_logs {
+        journal.add(
+            LogLevel::Error,
+            "dedup_damaged",
+            vec![
+                ("file", damage.file.clone()),
+                ("first_byte", damage.first_byte.to_string()),
+                ("last_byte", damage.last_byte.to_string()),
+            ],
+        );
+    }
+    if report.torn_bytes > 0 {
+        // Its ids come from the log again, unless they were synced once and have rotted since.
+        let fields = vec![("cut_bytes", report.torn_bytes.to_string())];
+        journal.add(LogLevel::Warning, "dedup_tail_cut", fields);
+    }
 }

@@ -461,10 +461,10 @@ impl File for FaultyFile {
     fn write_all_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         self.change(|machine| {
             let start = in_memory(offset)?;
-            let mut bytes: Vec<u8> = slices
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .collect();
+            let mut bytes = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
+            for slice in slices {
+                bytes.extend_from_slice(slice);
+            }
             let fault = machine.strike(Operation::Write);
             let fault = fault.filter(|fault| *fault != Fault::Lie);
             if let Some(Fault::Short { bytes: kept }) = fault {

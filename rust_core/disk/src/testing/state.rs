@@ -48,7 +48,9 @@ fn write(contents: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 /// The contents of a file, apart from its names. A copy shares them until one of both changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
+    #[expect(clippy::rc_buffer, reason = "grows in place while nobody shares it")]
     pub(super) seen: Arc<Vec<u8>>,
+    #[expect(clippy::rc_buffer, reason = "as above")]
     durable: Arc<Vec<u8>>,
     changes: Vec<Change>,
     /// A sync has failed: what readers see is more than `durable` and `changes`.

@@ -1,20 +1,30 @@
-//! A model of the tables and of how they are committed to, on the simulated disk.
+//! A model of a table and of how it is committed to, on the simulated disk.
 //!
-//! It follows the committer of the service (`python/penstock/table`): a commit is a numbered entry
-//! that names files and carries one transaction a lane, made by creating its file exclusively;
-//! nobody syncs it but us; a table is asked what it has, and what it says counts only after it was
-//! written once more and synced.
+//! It follows the committer of the service (`python/penstock/table/log_table.py`): a commit names
+//! files and carries one transaction a lane; nobody syncs it but us; a table is asked what it has,
+//! and what it says counts only after it was written once more and synced; after a doubt, and never
+//! by a return value, its transactions decide.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use penstock_disk::Filesystem;
+use penstock_disk::{FaultyFilesystem, Filesystem};
 use penstock_model::{LaneId, Position};
 use penstock_segment::{SegmentFile, TableKind};
+
+use super::model::Found;
+use super::note::TableNote;
+use super::request::{SNAPSHOT, id_of, number_of};
+use super::table_log::{Snapshot, TableLog};
+
+/// Commits between two checkpoints: few, so that a short world has some.
+const CHECKPOINT_EVERY: u64 = 4;
 
 /// Why a commit did not come to its end.
 #[derive(Debug)]
@@ -31,18 +41,24 @@ impl From<io::Error> for CommitError {
     }
 }
 
-#[derive(Debug, Default)]
-struct Entries {
-    next_version: u64,
-    txns: BTreeMap<String, u64>,
-    files: Vec<String>,
+/// What goes wrong beside the disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mishap {
+    /// The library raises after the commit has landed.
+    pub(super) raises_after_landing: bool,
 }
 
 pub(super) struct Table {
-    filesystem: Arc<dyn Filesystem>,
-    kind: TableKind,
+    faulty: FaultyFilesystem,
+    pub(super) kind: TableKind,
     directory: PathBuf,
-    entries: Entries,
+    log: TableLog,
+    snapshot: Snapshot,
+    /// Where each lane is, as far as we moved it or found it.
+    expected: BTreeMap<String, u64>,
+    /// Entries below this were synced by this process.
+    synced: u64,
+    checkpoint: Option<u64>,
     /// A commit failed on the way: the table must be asked before the next.
     in_doubt: bool,
 }
@@ -50,69 +66,70 @@ pub(super) struct Table {
 impl Table {
     /// Opens or makes a table. Durability: what it says of itself is synced.
     pub(super) fn open(
-        filesystem: &Arc<dyn Filesystem>,
+        faulty: &FaultyFilesystem,
         data_directory: &Path,
         kind: TableKind,
+        note: Option<&TableNote>,
     ) -> io::Result<Self> {
         let directory = data_directory.join(kind.name());
-        filesystem.create_dir_synced(&directory.join("_delta_log"))?;
-        let mut table = Self {
-            filesystem: Arc::clone(filesystem),
+        let filesystem: Arc<dyn Filesystem> = Arc::new(faulty.clone());
+        let log = TableLog::open(&filesystem, &directory)?;
+        let synced = note.map_or(0, |note| note.versions);
+        log.mend(synced)?;
+        let (snapshot, checkpoint) = log.load_synced(synced)?;
+        if let Some(note) = note {
+            let (found, noted) = (&snapshot, note.versions);
+            assert!(
+                found.next_version >= noted,
+                "{kind:?} went back: {note:?}, {found:?}"
+            );
+            for (lane, position) in &note.txns {
+                let seen = found.txns.get(lane);
+                assert!(
+                    seen >= Some(position),
+                    "{kind:?} went back: {note:?}, {found:?}"
+                );
+            }
+        }
+        Ok(Self {
+            faulty: faulty.clone(),
             kind,
             directory,
-            entries: Entries::default(),
+            log,
+            expected: snapshot.txns.clone(),
+            synced: snapshot.next_version,
+            snapshot,
+            checkpoint,
             in_doubt: false,
-        };
-        table.reload()?;
-        Ok(table)
-    }
-
-    fn log(&self) -> PathBuf {
-        self.directory.join("_delta_log")
-    }
-
-    fn entry_path(&self, version: u64) -> PathBuf {
-        self.log().join(format!("{version:020}.json"))
-    }
-
-    /// Reads all entries, and syncs what no earlier sync is known to have made durable.
-    fn reload(&mut self) -> io::Result<()> {
-        let mut entries = Entries::default();
-        loop {
-            let path = self.entry_path(entries.next_version);
-            if !self.filesystem.exists(&path)? {
-                break;
-            }
-            let text = read(&*self.filesystem, &path)?;
-            if !entries.add(&text) {
-                // A crash left it unfinished: it is no commit, and the newest.
-                let newer = self.entry_path(entries.next_version + 1);
-                assert!(
-                    !self.filesystem.exists(&newer)?,
-                    "a torn entry in the middle"
-                );
-                self.filesystem
-                    .rename(&path, &path.with_extension("torn"))?;
-                break;
-            }
-            let file = self.filesystem.open_read_write(&path)?;
-            file.write_all_at(text.as_bytes(), 0)?;
-            file.sync_all()?;
-        }
-        self.filesystem.sync_dir(&self.log())?;
-        self.entries = entries;
-        self.in_doubt = false;
-        Ok(())
+        })
     }
 
     /// The transactions, as the engine wants to be told of them.
     pub(super) fn committed(&self) -> Vec<(TableKind, LaneId, Position)> {
-        let txns = self.entries.txns.iter();
+        let txns = self.snapshot.txns.iter();
         txns.map(|(lane, position)| {
             let lane = LaneId::parse(lane).unwrap();
             (self.kind, lane, Position::new(*position))
         })
         .collect()
+    }
+
+    /// Whether the newest entry may be one of ours that we do not know of.
+    pub(super) const fn in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
+    pub(super) fn has_passed(&self, lane: LaneId, position: Position) -> bool {
+        let passed = self.snapshot.txns.get(&lane.to_string());
+        passed.is_some_and(|passed| position.get() <= *passed)
+    }
+
+    /// What a note says of the table.
+    pub(super) fn note(&self) -> TableNote {
+        TableNote {
+            versions: self.snapshot.next_version,
+            txns: self.expected.clone(),
+        }
     }
 
     /// Commits a cut's files for this table, unless it has them already.
@@ -122,107 +139,204 @@ impl Table {
         &mut self,
         files: &[&SegmentFile],
         txns: &[(LaneId, Position)],
+        mishap: Mishap,
     ) -> Result<(), CommitError> {
-        if self.in_doubt {
-            self.reload()?;
-        }
-        if self.kind == TableKind::Recordings && self.entries.next_version == 0 && files.is_empty()
-        {
-            // Made with its first row: a table that is not there has nothing to pass.
+        let Some(actions) = self.prepare(files, txns)? else {
             return Ok(());
-        }
-        let has = |(lane, position): &(LaneId, Position)| {
-            let known = self.entries.txns.get(&lane.to_string());
-            known.is_some_and(|known| *known >= position.get())
         };
-        if txns.iter().all(has) {
-            return Ok(());
-        }
-        self.in_doubt = true;
-        let mut lines: Vec<String> = files
+        self.write(&actions, mishap)
+    }
+
+    /// Asks the table what it has; what is to be committed, unless that is all there.
+    pub(super) fn prepare(
+        &mut self,
+        files: &[&SegmentFile],
+        txns: &[(LaneId, Position)],
+    ) -> Result<Option<Snapshot>, CommitError> {
+        let wanted: BTreeMap<String, u64> = txns
             .iter()
-            .map(|file| format!("file {}", file.path))
+            .map(|(lane, position)| (lane.to_string(), position.get()))
             .collect();
-        let txns = txns.iter();
-        lines.extend(txns.map(|(lane, position)| format!("txn {lane} {}", position.get())));
-        let text = format!("{}\nend {}\n", lines.join("\n"), lines.len());
-        let path = self.entry_path(self.entries.next_version);
-        let file = self.filesystem.create_new(&path)?;
-        file.write_all_at(text.as_bytes(), 0)?;
-        if file.sync_all().is_err() {
-            // Linux tells of a failed write once: dirty again, and once more.
-            file.write_all_at(text.as_bytes(), 0)
-                .and_then(|()| file.sync_all())
-                .map_err(|_| CommitError::Hold)?;
+        if self.in_doubt {
+            self.refresh()?;
+            self.settle(&wanted)?;
         }
-        self.filesystem
-            .sync_dir(&self.log())
-            .map_err(|_| CommitError::Hold)?;
-        assert!(self.entries.add(&text), "it is whole");
+        let is_new = self.snapshot.next_version == 0;
+        if self.kind == TableKind::Recordings && is_new && files.is_empty() {
+            // Made with its first row: a table that is not there has nothing to pass.
+            return Ok(None);
+        }
+        let missing: BTreeMap<_, _> = wanted
+            .iter()
+            .filter(|(lane, to)| self.expected.get(*lane).is_none_or(|known| known < *to))
+            .map(|(lane, to)| (lane.clone(), *to))
+            .collect();
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        self.check_overlap(files, &wanted);
+        for file in files {
+            let contents = self.faulty.contents(&self.directory.join(&file.path));
+            let size = contents.map(|contents| contents.len() as u64);
+            assert_eq!(size, Some(file.size_bytes), "a file of the cut");
+        }
+        Ok(Some(Snapshot {
+            next_version: 0,
+            txns: missing,
+            files: files.iter().map(|file| file.path.clone()).collect(),
+        }))
+    }
+
+    /// Makes the commit on the version that was asked.
+    pub(super) fn write(&mut self, actions: &Snapshot, mishap: Mishap) -> Result<(), CommitError> {
+        self.in_doubt = true;
+        let version = self.log.write_entry(&self.snapshot, actions)?;
+        if mishap.raises_after_landing {
+            return Err(CommitError::Again);
+        }
+        self.log.sync_entries(self.synced, version)?;
+        (self.snapshot, _) = self.log.load()?;
+        self.synced = version + 1;
+        let there = |(lane, to): (&String, &u64)| self.snapshot.txns.get(lane) == Some(to);
+        assert!(actions.txns.iter().all(there), "the commit is there");
+        self.expected.extend(actions.txns.clone());
         self.in_doubt = false;
         Ok(())
     }
 
-    /// One text a row: the uuid of an event or a snapshot, the raw text of a refused one.
-    pub(super) fn rows(&self) -> Vec<String> {
-        let column = match self.kind {
-            TableKind::Events | TableKind::Recordings => "uuid",
-            TableKind::Rejected => "raw",
-        };
-        let mut rows = Vec::new();
-        for file in &self.entries.files {
-            // TAB-2: what is named was synced before.
-            let path = self.directory.join(file);
-            let contents = read_bytes(&*self.filesystem, &path).unwrap();
-            let contents = bytes::Bytes::from(contents);
-            let builder = ParquetRecordBatchReaderBuilder::try_new(contents).unwrap();
-            for batch in builder.build().unwrap() {
-                let batch = batch.unwrap();
-                let texts = batch.column_by_name(column).unwrap().as_string::<i32>();
-                rows.extend(texts.iter().flatten().map(ToOwned::to_owned));
+    /// A new object: everything that it reads is synced.
+    fn refresh(&mut self) -> io::Result<()> {
+        let (snapshot, checkpoint) = self.log.load_synced(self.synced)?;
+        self.synced = snapshot.next_version;
+        (self.snapshot, self.checkpoint) = (snapshot, checkpoint);
+        Ok(())
+    }
+
+    /// After a doubt: finds by the transactions whether the commit landed.
+    fn settle(&mut self, wanted: &BTreeMap<String, u64>) -> Result<(), CommitError> {
+        for (lane, seen) in &self.snapshot.txns {
+            let expected = self.expected.get(lane);
+            if Some(seen) != expected && Some(seen) != wanted.get(lane).max(expected) {
+                // Somebody else writes under our lane.
+                return Err(CommitError::Hold);
             }
         }
-        rows
+        self.expected.clone_from(&self.snapshot.txns);
+        self.in_doubt = false;
+        Ok(())
     }
-}
 
-impl Entries {
-    /// Adds an entry; false if it is not whole.
-    fn add(&mut self, text: &str) -> bool {
-        let Some((body, end)) = text
-            .strip_suffix('\n')
-            .and_then(|whole| whole.rsplit_once("end "))
-        else {
-            return false;
-        };
-        let lines: Vec<&str> = body.lines().collect();
-        if end.parse() != Ok(lines.len()) {
-            return false;
-        }
-        for line in lines {
-            match line.split(' ').collect::<Vec<_>>()[..] {
-                ["file", path] => self.files.push(path.to_owned()),
-                ["txn", lane, position] => {
-                    let position: u64 = position.parse().unwrap();
-                    let known = self.txns.entry(lane.to_owned()).or_default();
-                    *known = position.max(*known);
+    /// No file may have rows that the table has, or rows beyond the cut. Positions grow from lane to
+    /// lane (WAL-3).
+    fn check_overlap(&self, files: &[&SegmentFile], wanted: &BTreeMap<String, u64>) {
+        let mut lanes: Vec<(&String, &u64)> = wanted.iter().collect();
+        lanes.sort_by_key(|(_, to)| **to);
+        let mut lower = 0;
+        for (lane, to) in lanes {
+            if let Some(known) = self.expected.get(lane) {
+                let upper = *known.min(to);
+                for file in files {
+                    let (first, last) = (file.first_position.get(), file.last_position.get());
+                    let overlaps = lower <= upper && first <= upper && lower <= last;
+                    assert!(!overlaps, "the table has rows of {file:?}");
                 }
-                _ => return false,
             }
+            lower = to + 1;
         }
-        self.next_version += 1;
-        true
+        let end = wanted.values().max().copied().unwrap_or(0);
+        let beyond = |file: &&SegmentFile| file.last_position.get() > end;
+        assert!(!files.iter().any(beyond), "rows beyond the cut");
+    }
+
+    /// Makes a checkpoint when it is due. A failure leaves the table whole, and in doubt.
+    pub(super) fn checkpoint_if_due(&mut self, kept: u64) {
+        let since = self.checkpoint.map_or(0, |version| version + 1);
+        if self.in_doubt || self.snapshot.next_version - since < CHECKPOINT_EVERY {
+            return;
+        }
+        match self.log.make_checkpoint(&self.snapshot, kept) {
+            Ok(version) => self.checkpoint = Some(version),
+            Err(_) => self.in_doubt = true,
+        }
+    }
+
+    /// What is in the files that the table names. TAB-2: they were synced before they were named.
+    pub(super) fn found(&self) -> Found {
+        let mut found = Found::default();
+        for file in &self.snapshot.files {
+            let path = self.directory.join(file);
+            let contents = self.faulty.contents(&path);
+            let contents = contents.expect("a named file is there (TAB-2)");
+            found.extend(&read_rows(self.kind, &path, &contents));
+        }
+        found
     }
 }
 
-fn read(filesystem: &dyn Filesystem, path: &Path) -> io::Result<String> {
-    let bytes = read_bytes(filesystem, path)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// Whether a table is that of an event; `None` of the one whose rows have no ids.
+pub(super) const fn is_for(kind: TableKind, id: u64) -> Option<bool> {
+    match kind {
+        TableKind::Events => Some(id & SNAPSHOT == 0),
+        TableKind::Recordings => Some(id & SNAPSHOT != 0),
+        TableKind::Rejected => None,
+    }
 }
 
-fn read_bytes(filesystem: &dyn Filesystem, path: &Path) -> io::Result<Vec<u8>> {
-    let file = filesystem.open_read(path)?;
-    let mut bytes = vec![0; usize::try_from(file.len()?).unwrap()];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
+/// Files kept in [`READ`]: several times as many as a world's tables name.
+const MAX_READ_FILES: usize = 1_000;
+
+type ReadFiles = HashMap<PathBuf, (Arc<Vec<u8>>, Arc<Found>)>;
+
+thread_local! {
+    /// Files that were read before. The contents are kept with them, so that the very same bytes
+    /// are known by their address, on all forks of a disk.
+    static READ: RefCell<ReadFiles> = RefCell::default();
+}
+
+#[expect(clippy::rc_buffer, reason = "as the disk shares it")]
+fn read_rows(kind: TableKind, path: &Path, contents: &Arc<Vec<u8>>) -> Arc<Found> {
+    let known = READ.with_borrow(|read| {
+        let (bytes, found) = read.get(path)?;
+        Arc::ptr_eq(bytes, contents).then(|| Arc::clone(found))
+    });
+    known.unwrap_or_else(|| {
+        let found = Arc::new(parse_rows(kind, contents));
+        READ.with_borrow_mut(|read| {
+            if read.len() >= MAX_READ_FILES {
+                read.clear();
+            }
+            let entry = (Arc::clone(contents), Arc::clone(&found));
+            read.insert(path.to_path_buf(), entry);
+        });
+        found
+    })
+}
+
+fn parse_rows(kind: TableKind, contents: &[u8]) -> Found {
+    let column = match kind {
+        TableKind::Events | TableKind::Recordings => "uuid",
+        TableKind::Rejected => "raw",
+    };
+    let contents = bytes::Bytes::copy_from_slice(contents);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(contents).unwrap();
+    let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
+    let mut found = Found::default();
+    for batch in builder.with_projection(mask).build().unwrap() {
+        let batch = batch.unwrap();
+        let texts = batch.column_by_name(column).unwrap().as_string::<i32>();
+        for text in texts.iter().flatten() {
+            if kind == TableKind::Rejected {
+                found.rejected.push(number_of(text));
+                continue;
+            }
+            let id = id_of(text);
+            assert_eq!(
+                is_for(kind, id),
+                Some(true),
+                "event {id} is in another table"
+            );
+            found.ids.push(id);
+        }
+    }
+    found
 }

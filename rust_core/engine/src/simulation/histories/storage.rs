@@ -1,0 +1,94 @@
+//! A full disk, a failing one, and records that no table can hold: LIM-1, WAL-2.
+
+use std::time::Duration;
+
+use penstock_disk::{Fault, Operation};
+
+use super::super::machine::options;
+use super::super::request::Request;
+use super::super::table::Mishap;
+use super::{crash_at_every_operation, machine, machine_with};
+use crate::options::EngineOptions;
+
+#[test]
+fn on_a_full_disk_the_reserve_lets_into_the_tables_what_was_acknowledged() {
+    let mut machine = machine_with(EngineOptions {
+        disk_reserve_bytes: 64 << 10,
+        ..options()
+    });
+    let stored = machine.stored(Request::of([1, 2, 3]).with_rejected());
+    assert!(machine.model.is_acknowledged(stored));
+    let used = machine.faulty.used_bytes();
+    machine.faulty.set_capacity_bytes(Some(used));
+    for id in 10..30 {
+        machine.stored(Request::of([id]).filled(1_500));
+    }
+    assert!(!machine.model.nothing_open(), "the log could not grow");
+    machine.build();
+    machine.clock.advance(Duration::from_secs(2));
+    machine.life().lives.supervisor.turn();
+    machine.build();
+    machine.commit(Mishap::default()).unwrap();
+    let in_tables = machine.found();
+    for id in 1..=3 {
+        assert!(
+            in_tables.ids.contains(&id),
+            "event {id} was held up by the disk"
+        );
+    }
+    // Room again: taken without a restart.
+    machine.faulty.set_capacity_bytes(None);
+    machine.clock.advance(Duration::from_secs(2));
+    machine.life().lives.supervisor.turn();
+    machine.send_unanswered();
+    machine.take_in();
+    machine.collect_answers();
+    assert!(
+        machine.model.nothing_open(),
+        "{:?}",
+        machine.life().engine.state()
+    );
+    machine.drain_and_check();
+}
+
+#[test]
+fn a_read_that_fails_is_tried_again_and_loses_no_record() {
+    // An error of the disk must not be taken for damage or for the end of the log.
+    for nth in 1..40 {
+        for operation in [Operation::Read, Operation::Open] {
+            let mut machine = machine_with(EngineOptions {
+                // All is read back.
+                batch_cache_bytes: 0,
+                ..options()
+            });
+            for id in 0..5 {
+                machine.stored(Request::of([id]).with_rejected().filled(1_500));
+            }
+            machine.faulty.fail_nth(operation, nth, Fault::Io);
+            machine.build();
+            drop(machine.commit(Mishap::default()));
+            machine.end_life();
+            machine.faulty.fail_nth(operation, nth, Fault::Io);
+            if machine.open().is_err() {
+                machine.begin();
+            }
+            machine.drain_and_check();
+        }
+    }
+}
+
+#[test]
+fn a_record_that_no_table_can_hold_is_set_aside_once_and_stops_nothing() {
+    let mut machine = machine();
+    machine.stored(Request::of([1]));
+    machine.stored(Request::of([2]).with_rejected().unstorable());
+    machine.stored(Request::of([3]));
+    crash_at_every_operation(&mut machine, |machine| {
+        machine.build();
+        machine.commit(Mishap::default()).unwrap();
+    });
+    let aside = super::super::quarantine::found(&machine.faulty);
+    assert_eq!((aside.ids.as_slice(), aside.rejected.len()), (&[2][..], 1));
+    machine.stored(Request::of([2]));
+    machine.drain_and_check();
+}
