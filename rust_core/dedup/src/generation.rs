@@ -236,8 +236,8 @@ impl Generation {
     pub(crate) fn set_persisted(&mut self, count: usize) {
         self.order.drain(..count.saturating_sub(self.persisted));
         self.persisted = count;
-        let kept = self.order.len() + self.capacity / ORDER_STEPS;
-        self.order.shrink_to(kept);
+        // The next ids take a step anew, which costs less than keeping one.
+        self.order.shrink_to_fit();
     }
 
     /// Notes that everything up to `durable` is; returns how many ids from the start are.
