@@ -1,9 +1,11 @@
 """Makes `log/<format>`: a log as a server of today leaves it, with what is to be read out of it.
 
     python tests/vectors/make_log.py tests/vectors/log/format-1
+    python tests/vectors/make_log.py tests/vectors/log/format-1-ai ai
 
-Run once for each format that was ever released; what it made is never made again, since all later
-releases have to read it as it is.
+The second has records of forms and spans, whose contexts have a layout of their own. Run once for
+each format that was ever released; what it made is never made again, since all later releases have
+to read it as it is.
 """
 
 import gzip
@@ -22,6 +24,7 @@ import pyarrow as pa
 
 from penstock._pb.penstock.v1 import ingest_pb2 as pb
 from penstock.transport.grpc import METHOD
+from support import otlp
 from support.server import RunningServer, clean_environment, start_server
 
 SETTINGS: dict[str, Any] = {
@@ -71,6 +74,42 @@ def fill(server: RunningServer) -> None:
         assert server.post_json("/capture", large | {"api_key": "phc_web"}).status == 200
 
 
+BOUNDARY = "----of a log"
+FORM = ("Content-Type", f'multipart/form-data; boundary="{BOUNDARY}"')
+BEARER = ("Authorization", "Bearer phc_web")
+
+
+def fill_ai(server: RunningServer) -> None:
+    described = {"$ai_model": "m", "n": 1}
+    good = event("$ai_generation", uuid=str(uuid.UUID(int=9)), properties=described)
+    for body in (form(good | {"sent_at": "2026-01-02T03:04:06Z"}), form(event("no AI"))):
+        answer = server.request("POST", "/i/v0/ai", body=body, headers=[FORM, BEARER])
+        assert answer.status in {200, 400}
+    nameless = otlp.chat(3) | {"trace_id": b"", "span_id": b""}
+    spans = [otlp.chat(1, n=1), otlp.span(2, "GET /"), nameless]
+    for kind, body in (
+        ("application/x-protobuf", gzip.compress(otlp.as_protobuf(*spans))),
+        ("application/json", otlp.as_json(*spans, otlp.chat(4))),
+    ):
+        headers = [("Content-Type", kind), BEARER]
+        assert server.request("POST", "/i/v0/ai/otel", body=body, headers=headers).status == 200
+
+
+def form(described: dict[str, object]) -> bytes:
+    parts = {
+        "event": b"\r\n" + json.dumps(described).encode(),
+        "event.properties.blob": b"Content-Type: application/octet-stream\r\n\r\n\x00\r\n--\xff",
+        "event.properties.said": b'Content-Type: application/json\r\n\r\n[{"role":"user"}]',
+    }
+    body = b"".join(
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n'.encode()
+        + part
+        + b"\r\n"
+        for name, part in parts.items()
+    )
+    return body + f"--{BOUNDARY}--\r\n".encode()
+
+
 def append(server: RunningServer, value: dict[str, object]) -> None:
     with grpc.insecure_channel(server.grpc_target) as channel:
         request = pb.AppendRequest(
@@ -90,7 +129,7 @@ def main() -> None:
         # Two lanes: one for each opening.
         for _ in range(2):
             server = start_server(data_dir, Path(folder), **SETTINGS)
-            fill(server)
+            (fill_ai if sys.argv[2:] == ["ai"] else fill)(server)
             server.kill()
         (target / "format.json").write_bytes((data_dir / "format.json").read_bytes())
         for path in sorted((data_dir / "wal").glob("*.wal")):
