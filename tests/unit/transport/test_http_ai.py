@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from penstock.starting import StartingCore
 from support.fake_core import FakeRefusal, FakeResult
 from unit.transport.harness import Connection, post
 
@@ -180,6 +181,15 @@ def test_an_unknown_coding_is_refused_unless_the_bytes_tell_theirs():
     assert (status_code, json.loads(body)["code"]) == (400, 3)
     taken = sent(connection, "/i/v0/ai/otel", "Content-Encoding: zip", body=b"\x1f\x8b\x08")
     assert taken.coding == 0
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/i/v0/ai", FORM), ("/i/v0/ai/otel", PROTOBUF)])
+def test_while_the_core_is_being_opened_all_are_told_to_come_back(path, kind):
+    connection = Connection(core=StartingCore())
+    connection.send(post(path, b"body", [kind]))
+    status_code, headers, body = connection.answer()
+    assert (status_code, headers["retry-after"]) == (503, "1")
+    assert b"server is starting" in body
 
 
 def test_while_draining_an_export_is_told_to_come_back():
