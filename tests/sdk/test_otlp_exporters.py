@@ -14,7 +14,8 @@ from support.server import RunningServer
 
 pytestmark = pytest.mark.sdk
 
-RECORDINGS = {name: load(name) for name in ("opentelemetry-node", "opentelemetry-python")}
+# Beside the recordings of SDKs, in the same form.
+RECORDINGS = {name: load(f"../otlp/{name}") for name in ("node", "python")}
 
 Row = dict[str, Any]
 
