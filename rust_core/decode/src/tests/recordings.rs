@@ -159,7 +159,7 @@ fn elements_stay_in_the_properties_of_a_snapshot() {
 }
 
 #[test]
-fn the_clock_of_an_upload_is_its_first_snapshots_before_the_querys() {
+fn the_clock_of_an_upload_is_its_first_snapshots_before_that_of_the_query() {
     let sent = |minutes: i64, sent_at: &str| {
         format!(
             r#"{{"timestamp":"2026-01-01T00:0{minutes}:00Z",{sent_at}"distinct_id":"d","properties":{{"token":"phc_a",{WHOLE}}}}}"#
