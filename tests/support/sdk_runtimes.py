@@ -138,7 +138,7 @@ def _node_folder() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     installed = folder / "installed.json"
     lock = (sources / "package-lock.json").read_text()
-    for path in sources.iterdir():
+    for path in filter(Path.is_file, sources.iterdir()):
         shutil.copy(path, folder / path.name)
     if not installed.exists() or installed.read_text() != lock:
         installed.unlink(missing_ok=True)

@@ -46,8 +46,8 @@ _PAGE: Final = 100
 # Of ids for events without one: any constant does, so long as it never changes.
 _ID_SPACE: Final = uuid.UUID("5f1c1bb1-6d5e-4a0e-9a53-0f2f0c7b9d1e")
 
-# The one endpoint on which an event needs no name; all others read alike.
-_NAMELESS: Final = "engage"
+# An event needs no name on one, and is a snapshot on the other; all others read alike.
+_OWN_ENDPOINTS: Final = frozenset({"engage", "s"})
 _USUAL: Final = "batch"
 
 _FIRST_PLACE: Final = "penstock_retry_of"
@@ -143,7 +143,7 @@ def http_form_of(event: RefusedEvent, repair: Repair) -> HttpForm:
         members["timestamp"] = _time(event.received_at)
     token = json.dumps(repair.token if repair.token is not None else event.token).encode()
     body = b'{"api_key":%s,"batch":[%s]}' % (token, _with(text, place, members))
-    endpoint = _NAMELESS if event.endpoint == _NAMELESS else _USUAL
+    endpoint = event.endpoint if event.endpoint in _OWN_ENDPOINTS else _USUAL
     return HttpForm(endpoint, {"Content-Type": "application/json"}, body)
 
 

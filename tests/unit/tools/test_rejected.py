@@ -176,8 +176,9 @@ def test_wrong_id_is_replaced_only_if_asked():
     assert replaced == sent(refused())[1]["uuid"]
 
 
-def test_engage_stays_engage_and_all_else_goes_to_batch():
-    assert http_form_of(refused(endpoint="engage"), Repair()).target == "engage"
+def test_endpoint_that_reads_otherwise_is_kept_and_all_else_goes_to_batch():
+    for endpoint in ("engage", "s"):
+        assert http_form_of(refused(endpoint=endpoint), Repair()).target == endpoint
     for endpoint in ("e", "penstock.v1.IngestService/Append"):
         assert http_form_of(refused(endpoint=endpoint), Repair()).target == "batch"
 
