@@ -211,7 +211,10 @@ def test_row_9_a_truncated_gzip_body_is_refused_and_counted(running_server):
 @pytest.mark.parametrize("path", CAPTURE_ENDPOINTS)
 def test_row_10_no_path_is_redirected_with_or_without_its_slash(running_server, path):
     for ending in ("", "/", "?", "/?", "?a=b"):
-        assert send(running_server, batch(event("x")), f"/{path}{ending}").status == 200
+        response = send(running_server, batch(event("x")), f"/{path}{ending}")
+        # Where another form of body is asked for, that is said by the path itself.
+        assert response.status not in {*range(300, 400), 404, 405}
+        assert response.header("location") is None
 
 
 @pytest.mark.parametrize("path", ["/flags", "/decide", "/array/phc_rows/config", "/api/surveys"])
@@ -332,6 +335,25 @@ def test_row_18_lone_surrogates_cost_neither_the_event_nor_its_batch(running_ser
     assert running_server.request("POST", "/batch/", body=text.encode()).status == 200
     found = [json.loads(row["properties"]) for row in rows(running_server, name)]
     assert found == [{"n": "a\ufffdb"}, {"n": 1}]
+
+
+def test_row_19_a_large_snapshot_of_a_page_is_stored_whole(running_server):
+    # Five times what a message of Kafka may have.
+    identity = str(uuid.uuid4())
+    page = "x" * (5 << 20)
+    snapshot = {
+        "event": "$snapshot",
+        "uuid": identity,
+        "distinct_id": "ada",
+        "properties": {
+            "token": "phc_rows",
+            "$session_id": "session-19",
+            "$snapshot_data": [{"type": 2, "data": page}],
+        },
+    }
+    assert send(running_server, [snapshot], "/s/").status == 200
+    (row,) = running_server.query(f"SELECT properties FROM recordings WHERE uuid = '{identity}'")
+    assert json.loads(row["properties"])["$snapshot_data"] == [{"type": 2, "data": page}]
 
 
 def test_row_20_it_needs_nothing_beside_it_and_gives_disk_space_back(start):
