@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import shutil
 import sys
 import time
 import uuid
@@ -14,6 +15,8 @@ import duckdb
 import polars
 import pytest
 from deltalake import DeltaTable
+
+from penstock.tools.wal_quarantine import stored_events
 
 pytestmark = pytest.mark.service
 
@@ -216,16 +219,7 @@ def test_a_replay_of_the_log_gives_the_same_snapshots_at_the_same_times(start, t
     assert len(expected) == 4
     assert server.stop() == 0
     other = start(tmp_path / "other")
-    command = [sys.executable, "-m", "penstock", "wal", "replay", "--into", other.http_url]
-    done = run(
-        [*command, "--data-dir", str(server.data_dir)],
-        env=server.environment,
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    command(server, "wal", "replay", "--into", other.http_url)
     found = other.query(rows)
     assert [(row["uuid"], row["properties"]) for row in found] == [
         (row["uuid"], row["properties"]) for row in expected
@@ -233,3 +227,50 @@ def test_a_replay_of_the_log_gives_the_same_snapshots_at_the_same_times(start, t
     for one, two in zip(found, expected, strict=True):
         apart = datetime.fromisoformat(one["timestamp"]) - datetime.fromisoformat(two["timestamp"])
         assert abs(apart.total_seconds()) < 5
+
+
+def command(server, *arguments):
+    """Run a command on the data directory of a server."""
+    done = run(
+        [sys.executable, "-m", "penstock", *arguments, "--data-dir", str(server.data_dir)],
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_snapshots_that_are_stored_are_found_by_who_brings_a_record_back(start):
+    # Else a record out of the quarantine would store them once more.
+    server = start(flush_interval_seconds=3600)
+    stored, unknown = snapshot(), snapshot()
+    assert server.request("POST", "/s", body=dumped(stored)).status == 200
+    asked = [
+        (index, event["uuid"], "$snapshot", "ada") for index, event in enumerate([unknown, stored])
+    ]
+    assert stored_events(server.data_dir, asked) == [1]
+    assert server.stop() == 0
+    assert stored_events(server.data_dir, asked) == [1]
+
+
+@pytest.mark.parametrize(("believe", "rows"), [("transactions", 2), ("note", 1)])
+def test_a_table_that_is_gone_may_be_adopted(start, believe, rows):
+    server = start(flush_interval_seconds=0.1)
+    assert server.request("POST", "/s", body=dumped(snapshot())).status == 200
+    assert server.stop() == 0, server.log()
+    shutil.rmtree(server.data_dir / "recordings")
+    adopted = command(server, "table", "adopt", "recordings", "--believe", believe)
+    assert f"recordings: adopted, believing its {believe}" in adopted
+    server = start(flush_interval_seconds=0.1)
+    assert server.request("POST", "/s", body=dumped(snapshot())).status == 200
+    assert server.stop() == 0
+    assert "event=commits_held" not in server.log()
+    assert len(DeltaTable(server.data_dir / "recordings").to_pyarrow_table()) == rows
+
+
+def test_a_table_that_is_not_made_yet_is_no_fault(start):
+    server = start()
+    assert "recordings: not made yet" in command(server, "table", "info")
