@@ -285,7 +285,8 @@ def test_limits_are_those_of_the_server(start):
 
 
 def test_overload_is_503_with_a_time_to_wait(start):
-    server = start(max_in_flight_bytes=1 << 20, max_request_bytes=1 << 20)
+    mib = 1 << 20
+    server = start(max_in_flight_bytes=mib, max_request_bytes=mib, max_recording_bytes=mib)
     head = f"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: {1 << 20}\r\n\r\n".encode()
     with socket.create_connection(server.http) as holder:
         # A body that does not end takes most of what all may take together.
