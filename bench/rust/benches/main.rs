@@ -6,6 +6,7 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on stops")]
 
+mod codings;
 mod decode;
 mod dedup;
 mod segment;
@@ -59,6 +60,7 @@ fn note(text: &str) {
 criterion_group!(
     benches,
     decode::benches,
+    codings::benches,
     dedup::benches,
     wal::benches,
     segment::benches
