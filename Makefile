@@ -25,6 +25,8 @@ DATA_DIR ?= ./penstock-data
 ARGS ?=
 # Crashes on the simulated disk; `make test-durability N=10000000` takes hours.
 N ?= 100000
+# What `make fuzz` fuzzes: a name of `scripts/fuzz --list`, or all.
+TARGET ?= request
 # Iterations of the random tests; more by `make test PROPTEST_CASES=2000`.
 export PROPTEST_CASES ?= 64
 
@@ -93,7 +95,7 @@ need-lint:
 	@scripts/need lint
 
 ##@ Test
-.PHONY: test test-rust test-python test-durability test-sdk conformance
+.PHONY: test test-rust test-python test-durability test-sdk conformance fuzz
 test: test-rust test-python ## every test: Rust, Python, service, durability, real SDKs
 
 test-rust: | need ## the crates' own tests
@@ -108,6 +110,11 @@ test-durability: build ## crashes and recovery only (N= simulated ones, PENSTOCK
 
 test-sdk: build ## real SDKs (those whose runtimes are here) and recorded requests of SDKs, only
 	@$(DEV)/bin/python -m pytest tests/sdk $(ARGS)
+
+fuzz: | need ## one target (TARGET=, or all) for SECONDS=60; wants a C++ compiler
+	@for target in $(if $(filter all,$(TARGET)),$$(scripts/fuzz --list),$(TARGET)); do \
+		scripts/fuzz $$target $(or $(SECONDS),60); \
+	done
 
 conformance: build ## test-sdk, and what passed into README.md (wants Node.js, Go, Chromium)
 	@$(DEV)/bin/python -m pytest tests/sdk --write-conformance

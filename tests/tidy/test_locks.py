@@ -36,7 +36,10 @@ def test_no_committed_file_but_cargos_lock_names_a_package_index() -> None:
     hosts = re.compile(r"pypi\.org|pythonhosted|registry\.npm|^\s*(extra-)?index-url *=", re.M)
     suffixes = {"", ".cfg", ".in", ".json", ".lock", ".mod", ".sh", ".sum", ".toml", ".txt"}
     naming = {
-        name(path) for path in files() if path.suffix in suffixes and hosts.search(text(path))
+        name(path)
+        for path in files()
+        # The inputs of fuzzing have no suffix either, and are bytes.
+        if path.suffix in suffixes and "corpus" not in path.parts and hosts.search(text(path))
     }
     assert naming <= {"Cargo.lock"}
 

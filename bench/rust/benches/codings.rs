@@ -105,7 +105,7 @@ fn raw_gzip(raw: &mut Raw, body: &[u8]) -> usize {
     len.expect("the body is one whole member")
 }
 
-fn raw_flate(wrapped: bool, raw: &mut Raw, body: &[u8]) -> usize {
+fn raw_inflate(wrapped: bool, raw: &mut Raw, body: &[u8]) -> usize {
     let mut decompress = flate2::Decompress::new(wrapped);
     let end = decompress.decompress(body, &mut raw.out, flate2::FlushDecompress::Finish);
     assert_eq!(end.expect("it is whole"), flate2::Status::StreamEnd);
@@ -147,10 +147,10 @@ fn rows() -> [Row; 9] {
         row("identity", Coding::Identity, <[u8]>::to_vec as Encode, None),
         row("gzip", Coding::Gzip, gzip, Some(raw_gzip as Decode)),
         row("zlib", Coding::Deflate, zlib, {
-            Some(|raw, body| raw_flate(true, raw, body))
+            Some(|raw, body| raw_inflate(true, raw, body))
         }),
         row("deflate", Coding::Deflate, deflate, {
-            Some(|raw, body| raw_flate(false, raw, body))
+            Some(|raw, body| raw_inflate(false, raw, body))
         }),
         row("zstd", Coding::Zstd, zstd, Some(raw_zstd)),
         row("brotli", Coding::Brotli, brotli, Some(raw_brotli)),

@@ -1,49 +1,17 @@
 //! That no request costs more memory than `decode_request` says: the text of a coded body, at most
 //! `max_decompressed_bytes`, and about 400 bytes an event (LIM-2).
-//!
-//! An allocator that counts for each thread tells the most that was held at once. Growing counts as
-//! a second buffer beside the first, as it is when nothing can be grown in place.
-#![expect(unsafe_code, reason = "an allocator is unsafe to write")]
 #![expect(
     clippy::unwrap_used,
     reason = "clippy's leave for tests does not reach helpers of an integration test"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use counting::most_held_by;
 use penstock_decode::{DECODER_VERSION, Workspace, decode_request};
 use penstock_model::{BodyForm, Code, Coding, DecodeLimits, Endpoint, Payload, RequestContext};
-
-struct Counting;
-
-// May fall below zero: a thread also frees what another one gave it.
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is handed to `System` as it came. `realloc` is the trait's own: a new buffer, a
-// copy, and the old one freed. The counters are plain cells that allocate nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.set(HELD.get() + layout.size().cast_signed());
-        MOST.set(MOST.get().max(HELD.get()));
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is that of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.set(HELD.get() - layout.size().cast_signed());
-        // SAFETY: as above; the pointer came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const MAX_BYTES: usize = 4 << 20;
 /// What an event may cost, be it as small as can be: the places of its fields while they are read,
@@ -71,13 +39,8 @@ fn most_held_of(body: Vec<u8>, coding: Coding, limits: DecodeLimits) -> (usize, 
     };
     let payload = Payload::new(body);
     let mut workspace = Workspace::default();
-    let before = HELD.get();
-    MOST.set(before);
-    let result = decode_request(&payload, &context, &mut workspace);
-    (
-        usize::try_from(MOST.get() - before).unwrap(),
-        result.err().map(|refusal| refusal.code),
-    )
+    let (most, result) = most_held_by(|| decode_request(&payload, &context, &mut workspace));
+    (most, result.err().map(|refusal| refusal.code))
 }
 
 fn small_limits() -> DecodeLimits {
@@ -113,11 +76,16 @@ fn text_of(bytes: usize) -> Vec<u8> {
 
 #[test]
 fn the_allocator_counts() {
-    let held = HELD.get();
-    let block = vec![0_u8; 1_000_000];
-    assert_eq!(HELD.get() - held, 1_000_000);
-    drop(block);
-    assert!(HELD.get() == held && MOST.get() >= held + 1_000_000);
+    let (most, block) = most_held_by(|| vec![0_u8; 1_000_000]);
+    assert_eq!(most, 1_000_000);
+    // What was held before does not count, and what is freed is held no more.
+    let (most, ()) = most_held_by(|| drop(block));
+    assert_eq!(most, 0);
+    let (most, _) = most_held_by(|| {
+        drop(vec![0_u8; 1_000_000]);
+        vec![0_u8; 10]
+    });
+    assert_eq!(most, 1_000_000);
 }
 
 #[test]

@@ -10,6 +10,8 @@
 mod aside;
 mod error;
 mod format;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 mod index;
 mod inspect;
 mod log;

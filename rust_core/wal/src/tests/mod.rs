@@ -4,6 +4,7 @@ mod append;
 mod damage;
 mod failure;
 mod files;
+mod fuzz_corpus;
 mod inspect;
 mod model;
 mod recovery;
