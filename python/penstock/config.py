@@ -316,8 +316,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Spec(
             Kind.COUNT,
-            "Proxies in front: the client is the N-th from the right of X-Forwarded-For. "
-            "0: the peer; the header is anyone's to write.",
+            "Proxies in front: the client is the N-th from the right of X-Forwarded-For, else of "
+            "Forwarded, else X-Real-IP. 0: the peer; the headers are anyone's to write.",
             maximum=32,
         ),
     ] = 0

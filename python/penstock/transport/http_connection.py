@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from penstock.transport import http_responses
 from penstock.transport.http_file import FileSender
+from penstock.transport.http_forwarded import plain_address
 from penstock.transport.http_limits import (
     LINGER_SECONDS,
     MAX_DISCARDED_BYTES,
@@ -23,7 +24,6 @@ from penstock.transport.http_limits import (
     MAX_PIPELINED_REQUESTS,
     MAX_REFUSED_CONNECTIONS,
 )
-from penstock.transport.http_query import plain_address
 from penstock.transport.http_request import HttpRequest, Verdict, refused_here
 
 if TYPE_CHECKING:

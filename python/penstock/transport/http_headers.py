@@ -14,15 +14,17 @@ REQUESTED_METHOD: Final = 7
 REQUESTED_HEADERS: Final = 8
 TRANSFER_ENCODING: Final = 9
 IF_NONE_MATCH: Final = 10
+STANDARD_FORWARDED: Final = 11
+REAL_IP: Final = 12
 # Kept for the routes that look at them alone: those of AI events, and of capture v1. These are the
 # last.
-AUTHORIZATION: Final = 11
-SDK_INFO: Final = 12
-ATTEMPT: Final = 13
-REQUEST_ID: Final = 14
-REQUEST_TIMESTAMP: Final = 15
-CONTENT_TYPE: Final = 16
-USER_AGENT: Final = 17
+AUTHORIZATION: Final = 13
+SDK_INFO: Final = 14
+ATTEMPT: Final = 15
+REQUEST_ID: Final = 16
+REQUEST_TIMESTAMP: Final = 17
+CONTENT_TYPE: Final = 18
+USER_AGENT: Final = 19
 
 V1_HEADERS: Final = (
     AUTHORIZATION,
@@ -41,6 +43,8 @@ _KINDS: Final = {
     b"origin": ORIGIN,
     b"expect": EXPECT,
     b"x-forwarded-for": FORWARDED,
+    b"forwarded": STANDARD_FORWARDED,
+    b"x-real-ip": REAL_IP,
     b"connection": CONNECTION,
     b"access-control-request-method": REQUESTED_METHOD,
     b"access-control-request-headers": REQUESTED_HEADERS,

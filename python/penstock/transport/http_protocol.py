@@ -18,6 +18,7 @@ from penstock.transport import http_headers
 from penstock.transport.http_ai import EXPORTS, URL_MARKS, bearer_token, export_type
 from penstock.transport.http_call import verdict_of_answer
 from penstock.transport.http_connection import HttpConnection
+from penstock.transport.http_forwarded import client_of
 from penstock.transport.http_head import verdict_of_head
 from penstock.transport.http_headers import V1_HEADERS, learn, spellings
 from penstock.transport.http_limits import (
@@ -37,7 +38,6 @@ from penstock.transport.http_query import (
     CODING_UNSUPPORTED,
     Query,
     content_coding,
-    forwarded_client,
 )
 from penstock.transport.http_request import HttpRequest, Verdict, refused_here
 from penstock.transport.http_routes import POST_METHODS
@@ -50,6 +50,11 @@ if TYPE_CHECKING:
     from penstock.transport.http import HttpFront
 
 _log = logger("http")
+
+# Headers in which proxies say who the client is.
+_FORWARDING: Final = frozenset(
+    {http_headers.FORWARDED, http_headers.STANDARD_FORWARDED, http_headers.REAL_IP}
+)
 
 # URLs whose routes look at headers that others don't.
 _KEEPING_MARKS: Final = (*URL_MARKS, URL_MARK)
@@ -114,7 +119,8 @@ class HttpProtocol(HttpConnection):
         self._coding = CODING_UNSPECIFIED
         self._origin: bytes | None = None
         self._expect: bytes | None = None
-        self._forwarded: bytes | None = None
+        # What proxies say of the client, by kind; None: nothing, or no proxy is trusted.
+        self._forwarded: dict[int, bytes] | None = None
         self._if_none_match = b""
         self._connection_header = False
         self._transfer_encoding = False
@@ -348,8 +354,7 @@ class HttpProtocol(HttpConnection):
         request(refusal)
 
     def _forwarded_client(self) -> str | None:
-        limits = self.front.limits
-        return forwarded_client(self._forwarded or b"", limits.trusted_proxies, self._peer)
+        return client_of(self._forwarded or {}, self.front.limits.trusted_proxies, self._peer)
 
     def _answer_call(self, request: HttpRequest, call: Call, body: bytes) -> None:
         """Answer what needs the body, or a thread; the rest is answered by its head."""
@@ -386,8 +391,8 @@ class HttpProtocol(HttpConnection):
         elif kind == http_headers.EXPECT:
             # More than what may be expected is something else.
             self._expect = value.strip().lower()[:MAX_MIRRORED_BYTES]
-        elif kind == http_headers.FORWARDED:
-            self._keep_forwarded(value)
+        elif kind in _FORWARDING:
+            self._keep_forwarded(kind, value)
         elif kind == http_headers.CONNECTION:
             self._connection_header = True
         elif kind == http_headers.TRANSFER_ENCODING:
@@ -399,11 +404,13 @@ class HttpProtocol(HttpConnection):
         else:
             self._requested_headers = value if len(value) <= MAX_MIRRORED_BYTES else b""
 
-    def _keep_forwarded(self, value: bytes) -> None:
+    def _keep_forwarded(self, kind: int, value: bytes) -> None:
         if self.front.limits.trusted_proxies:
-            before = self._forwarded
+            if self._forwarded is None:
+                self._forwarded = {}
+            before = self._forwarded.get(kind)
             joined = value if before is None else before + b"," + value
-            self._forwarded = joined[-MAX_FORWARDED_BYTES:]
+            self._forwarded[kind] = joined[-MAX_FORWARDED_BYTES:]
 
     def _learn_facts(self, request: HttpRequest, *, close: bool) -> None:
         http_1_0 = self._connection_header and self._parser.get_http_version() == "1.0"

@@ -1,11 +1,10 @@
-"""What a request says beside its body: query, coding hint, forwarded address.
+"""What a request says beside its body: query and coding hint.
 
 Malformed values are ignored, never refused: SDKs drop a batch on any 4xx.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final, NamedTuple
 
 CODING_UNSPECIFIED: Final = 0
@@ -42,7 +41,10 @@ _WANTED: Final = frozenset({b"data", b"compression", b"sent_at", b"_", b"beacon"
 
 # A number of 12 digits or more is milliseconds, as it has been since 2001; fewer are seconds.
 _MILLISECONDS_FROM: Final = 10**11
-# The end of the year 9999, the last that a table can hold.
+# From 2021 on, as in PostHog's service: a client's clock can't be earlier than that, and what is
+# corrected by such a number would be moved by decades. The end of the year 9999, the last that a
+# table can hold.
+_MIN_MILLISECONDS: Final = 1_609_459_200_000
 _MAX_MILLISECONDS: Final = 253_402_300_799_999
 _MAX_DIGITS: Final = 15
 
@@ -97,38 +99,9 @@ def _moment_us(digits: bytes) -> int | None:
         return None
     number = int(digits)
     milliseconds = number if number >= _MILLISECONDS_FROM else number * 1000
-    return milliseconds * 1000 if 0 < milliseconds <= _MAX_MILLISECONDS else None
+    return milliseconds * 1000 if _MIN_MILLISECONDS <= milliseconds <= _MAX_MILLISECONDS else None
 
 
 def content_coding(value: bytes) -> int:
     """Read a Content-Encoding header; the bytes' own magic wins over it in the core."""
     return _CODINGS.get(value.strip().lower(), CODING_UNSUPPORTED)
-
-
-def forwarded_client(value: bytes, trusted_proxies: int, peer: str | None) -> str | None:
-    """Find the client in X-Forwarded-For.
-
-    Args:
-        value: All such headers, joined by commas.
-        trusted_proxies: The entries from the right that our own proxies wrote; at least 1.
-        peer: The socket's peer, for a request that did not come through all of them.
-    """
-    entries = value.split(b",")
-    if len(entries) < trusted_proxies:
-        return peer
-    entry = entries[-trusted_proxies].strip().decode("latin-1")
-    if entry.startswith("["):
-        entry = entry[1:].partition("]")[0]
-    elif entry.count(":") == 1:
-        entry = entry.partition(":")[0]
-    return plain_address(entry) or peer
-
-
-def plain_address(text: str) -> str | None:
-    """Write an address without zone, and IPv4 as such; None: it is none."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
