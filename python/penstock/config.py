@@ -83,14 +83,17 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         tokens: The API keys whose events are this project's.
         ack: Ack level of its HTTP requests; None: the server's.
+        client_ip: `store` or `discard`; None: as the server does.
         remote_config: Where its SDKs are told something else than others.
     """
 
     tokens: list[str]
     ack: str | None = None
     remote_config: RemoteConfig = RemoteConfig()
+    client_ip: str | None = None
 
 
+CLIENT_IP_CHOICES: Final = ("store", "discard")
 ACK_LEVELS: Final = ("memory", "disk", "table")
 
 # What the core takes as a token (`rust_core/decode/src/token.rs`).
@@ -131,8 +134,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, Project],
         Spec(
             Kind.PROJECTS,
-            "Name to tokens (and ack, remote_config). Naming any closes the door to unknown "
-            "tokens: 401. Read again on SIGHUP.",
+            "Name to tokens (and ack, client_ip, remote_config). Naming any closes the door to "
+            "unknown tokens: 401. Read again on SIGHUP.",
         ),
     ] = {}
     remote_config: Annotated[
@@ -321,6 +324,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             maximum=32,
         ),
     ] = 0
+    client_ip: Annotated[
+        str,
+        Spec(
+            Kind.CHOICE,
+            "discard: addresses of clients, also `$ip` in bodies, are gone before the log.",
+            choices=CLIENT_IP_CHOICES,
+        ),
+    ] = "store"
     log_format: Annotated[
         str, Spec(Kind.CHOICE, "Form of the log lines.", choices=("logfmt", "json"))
     ] = "logfmt"
@@ -452,6 +463,10 @@ def engine_options(settings: Settings) -> dict[str, str | int | bool | None]:
 
 
 def projects_json(settings: Settings) -> str:
-    """Write what the core needs to know of the projects: tokens and ack level by name."""
-    projects = settings.projects.items()
-    return json.dumps({name: {"tokens": one.tokens, "ack": one.ack} for name, one in projects})
+    """Write what the core needs to know of the projects by name: tokens, and what differs."""
+    return json.dumps(
+        {
+            name: {"tokens": one.tokens, "ack": one.ack, "client_ip": one.client_ip}
+            for name, one in settings.projects.items()
+        }
+    )

@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.config import (
     ACK_LEVELS,
+    CLIENT_IP_CHOICES,
     KIB,
     MAX_TOKEN_BYTES,
     PERSONAL_KEY_PREFIX,
@@ -49,6 +50,9 @@ def read_projects(value: object) -> dict[str, Project]:
         project.tokens[:] = [_token(name, token) for token in project.tokens]
         if project.ack is not None and project.ack not in ACK_LEVELS:
             raise ValueError(f"ack of project {name} must be one of {', '.join(ACK_LEVELS)}")
+        if project.client_ip is not None and project.client_ip not in CLIENT_IP_CHOICES:
+            choices = ", ".join(CLIENT_IP_CHOICES)
+            raise ValueError(f"client_ip of project {name} must be one of {choices}")
         for token in project.tokens:
             if owners.setdefault(token, name) != name:
                 raise ValueError(f"projects {owners[token]} and {name} share a token")

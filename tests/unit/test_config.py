@@ -141,6 +141,8 @@ def test_projects_come_from_the_file_or_as_json(tmp_path):
         ("projects", '{"a": {"tokens": ["phx_1"]}}', "personal API key"),
         ("projects", '{"a": {"tokens": ["x "]}, "b": {"tokens": ["x"]}}', "share a token"),
         ("projects", '{"a": {"tokens": ["x"], "ack": "moon"}}', "must be one of"),
+        ("projects", '{"a": {"tokens": ["x"], "client_ip": "hash"}}', "one of store, discard"),
+        ("client_ip", "hash", "must be one of store, discard"),
         (
             "projects",
             '{"a": {"tokens": ["x"], "remote_config": {"capture_endpoint": "/typo/"}}}',
@@ -288,7 +290,8 @@ def test_engine_options_are_flat_and_of_plain_types():
     assert options["flush_interval_ms"] == 200
     assert options["dedup_window_ms"] == 86_400_000
     assert options["allowed_ack"] == "disk,table"
-    assert json.loads(str(options["projects_json"])) == {"shop": {"tokens": ["phc_a"], "ack": None}}
+    shop = {"tokens": ["phc_a"], "ack": None, "client_ip": None}
+    assert json.loads(str(options["projects_json"])) == {"shop": shop}
     assert "http" not in options
     assert "prefix" not in options
 

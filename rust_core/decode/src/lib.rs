@@ -7,6 +7,7 @@
 //! come as a form or as spans are written as JSON first (`ai`).
 
 mod ai;
+mod client_address;
 mod coding;
 mod distinct_id;
 mod elements;
@@ -27,6 +28,7 @@ pub mod v1;
 mod verdict;
 
 pub use ai::{MAX_FORM_BYTES, MAX_OTLP_BYTES, body_form, content_type, export_response};
+pub use client_address::{decode_without_client_address, names_client_address};
 pub use coding::{coding_name, expected_decoded_bytes};
 pub use request::{DECODER_VERSION, Workspace, decode_request, decode_with_answer};
 pub use token::check_token;

@@ -95,7 +95,7 @@ fn max_text_bytes(context: &RequestContext) -> usize {
 }
 
 /// Undoes the content coding of a payload.
-fn read_bytes<'a>(
+pub(crate) fn read_bytes<'a>(
     payload: &'a Payload,
     context: &RequestContext,
     decompressors: &mut Decompressors,

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use penstock_decode::{
-    DECODER_VERSION, Workspace, body_form, check_token, decode_with_answer, expected_decoded_bytes,
-    protobuf, v1,
+    DECODER_VERSION, Workspace, body_form, check_token, decode_with_answer,
+    decode_without_client_address, expected_decoded_bytes, names_client_address, protobuf, v1,
 };
 use penstock_dedup::{DedupKey, KeyHasher, Probed, Runs};
 use penstock_model::{
@@ -296,26 +296,29 @@ impl<T: Send + 'static> Foreground<T> {
     fn process(&self, job: Job<T>, workspace: &mut Workspace, ids: &mut Ids) {
         let Job {
             ticket,
-            payload,
-            request,
+            mut payload,
+            mut request,
             ack,
             form,
             expected_bytes,
             mut reservation,
         } = job;
+        let came_as = request.form.clone();
+        let came_bytes = payload.len() as u64;
         let decided = {
             let _alone = (expected_bytes > LARGE_BODY_BYTES).then(|| self.large_body.lock());
-            self.decide(&payload, &request, &mut reservation, workspace)
+            self.decide(&mut payload, &mut request, &mut reservation, workspace)
         };
         match decided {
             Ok((batch, answer, project)) => {
                 self.shared
                     .metrics
-                    .request_decoded(request.endpoint, payload.len() as u64);
+                    .request_decoded(request.endpoint, came_bytes);
                 let ack = ack.unwrap_or(project.ack.unwrap_or(self.shared.options.ack));
                 let decided = Decided {
                     payload,
                     request,
+                    came_as,
                     batch,
                     answer,
                     project,
@@ -336,48 +339,62 @@ impl<T: Send + 'static> Foreground<T> {
         }
     }
 
+    /// Decodes a request and finds its project. Where that stores no addresses of clients, the
+    /// payload and its context become such as the log may hold.
     fn decide(
         &self,
-        payload: &Payload,
-        request: &RequestContext,
+        payload: &mut Payload,
+        request: &mut RequestContext,
         reservation: &mut Reservation,
         workspace: &mut Workspace,
     ) -> Result<(Batch, Option<String>, Project), Refusal> {
-        let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let endpoint = request.endpoint;
+        let (mut batch, mut answer) = self.guard(endpoint, workspace, |workspace| {
             decode_with_answer(payload, request, workspace)
-        }));
-        let Ok(decoded) = decoded else {
-            // Decoding is a pure function, so nothing outside the workspace is half done:
-            // one tenant's input must not stop the others (SEC-1).
+        })?;
+        // What a body claims about its size is only known to be true now (LIM-2).
+        reservation.correct(held_bytes(&batch, payload, endpoint))?;
+        let project = self.shared.projects.resolve(batch.token())?;
+        if project
+            .discard_client_ip
+            .unwrap_or(self.shared.options.discard_client_ip)
+        {
+            request.client_address = None;
+            if names_client_address(&batch) {
+                (*payload, batch, answer) = self.guard(endpoint, workspace, |workspace| {
+                    decode_without_client_address(payload, request, batch, answer, workspace)
+                })?;
+                reservation.correct(held_bytes(&batch, payload, endpoint))?;
+            }
+        }
+        Ok((batch, answer, project))
+    }
+
+    /// Decoding is a pure function, so when it panics nothing outside of the workspace is half
+    /// done: one tenant's input must not stop the others (SEC-1).
+    fn guard<R>(
+        &self,
+        endpoint: Endpoint,
+        workspace: &mut Workspace,
+        decode: impl FnOnce(&mut Workspace) -> Result<R, Refusal>,
+    ) -> Result<R, Refusal> {
+        let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| decode(workspace)));
+        decoded.unwrap_or_else(|_| {
             *workspace = Workspace::default();
             self.shared.journal.add(
                 LogLevel::Error,
                 "decode_panicked",
-                vec![("endpoint", request.endpoint.name().to_owned())],
+                vec![("endpoint", endpoint.name().to_owned())],
             );
-            return Err(Refusal::new(Code::InternalError, ""));
-        };
-        let (batch, answer) = decoded?;
-        // What a body claims about its size is only known to be true now (LIM-2).
-        let compressed_bytes = match &batch.text {
-            BatchText::Received(_) => 0,
-            BatchText::Decoded(_) => payload.len(),
-        };
-        let answer_bytes = if request.endpoint.is_v1() {
-            v1::RESULT_BYTES * batch.events.len()
-        } else {
-            0
-        };
-        let held_bytes = batch.held_bytes() + compressed_bytes + answer_bytes;
-        reservation.correct(held_bytes as u64)?;
-        let project = self.shared.projects.resolve(batch.token())?;
-        Ok((batch, answer, project))
+            Err(Refusal::new(Code::InternalError, ""))
+        })
     }
 
     pub(crate) fn append(&self, ticket: T, decided: Decided, ids: &mut Ids) {
         let Decided {
             payload,
             request,
+            came_as,
             mut batch,
             answer: told,
             project,
@@ -389,7 +406,7 @@ impl<T: Send + 'static> Foreground<T> {
         if batch.events.is_empty() {
             // An export of spans may hold none that becomes an event: nothing is to be stored.
             let form = make_form(form, &batch);
-            let answer = make_answer(ticket, ack, form, &batch).telling(&request.form, told);
+            let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
             let finished = answer.stored(penstock_model::Position::ZERO);
             self.shared.completions.push(finished);
             return;
@@ -407,7 +424,7 @@ impl<T: Send + 'static> Foreground<T> {
                 > MAX_REFUSED_ONLY_BYTES
         {
             let form = make_form(form, &batch);
-            let answer = make_answer(ticket, ack, form, &batch).telling(&request.form, told);
+            let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
             self.shared.metrics.outcomes(&batch);
             self.shared.metrics.refused_only_dropped.add(1);
             self.shared
@@ -446,7 +463,7 @@ impl<T: Send + 'static> Foreground<T> {
         }
         record::encode(&request, &project.name, &batch, &mut context);
         self.shared.metrics.outcomes(&batch);
-        let answer = make_answer(ticket, ack, form, &batch).telling(&request.form, told);
+        let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
         let mut answer = Some(answer);
         let early = if ack == AckLevel::Memory {
             answer.take()
@@ -516,6 +533,20 @@ impl<T: Send + 'static> Foreground<T> {
     }
 }
 
+/// What a decoded request keeps in memory until it is answered, at most.
+fn held_bytes(batch: &Batch, payload: &Payload, endpoint: Endpoint) -> u64 {
+    let compressed_bytes = match &batch.text {
+        BatchText::Received(_) => 0,
+        BatchText::Decoded(_) => payload.len(),
+    };
+    let answer_bytes = if endpoint.is_v1() {
+        v1::RESULT_BYTES * batch.events.len()
+    } else {
+        0
+    };
+    (batch.held_bytes() + compressed_bytes + answer_bytes) as u64
+}
+
 /// `SplitMix64`'s finalizer: a bijection with good avalanche.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -538,6 +569,8 @@ struct Admitted {
 pub(crate) struct Decided {
     pub(crate) payload: Payload,
     pub(crate) request: RequestContext,
+    /// How the body was written as it came, and so is answered; `request` says how it is kept.
+    pub(crate) came_as: BodyForm,
     pub(crate) batch: Batch,
     /// What decoding has to say in the answer.
     pub(crate) answer: Option<String>,

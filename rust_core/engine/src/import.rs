@@ -71,12 +71,14 @@ impl<T: Send + 'static> Engine<T> {
         self.shared.projects.seen(batch.token());
         Ok(Decided {
             payload: record.payload,
+            came_as: stored.request.form.clone(),
             request: stored.request,
             batch,
             answer: None,
             project: Project {
                 name: stored.project.into(),
                 ack: None,
+                discard_client_ip: None,
             },
             ack: AckLevel::Disk,
             form: DecidedForm::Http,

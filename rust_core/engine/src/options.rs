@@ -10,12 +10,13 @@ use penstock_segment::SegmentOptions;
 /// level, and some SDKs send it as it is; this is a tree of 500 levels.
 const RECORDING_JSON_DEPTH: u32 = 1_024;
 
-/// A named project: its tokens, and its own ack level where it differs.
+/// A named project: its tokens, and what of it differs from the server's settings.
 #[derive(Clone, Debug)]
 pub struct ProjectOptions {
     pub name: String,
     pub tokens: Vec<String>,
     pub ack: Option<AckLevel>,
+    pub discard_client_ip: Option<bool>,
 }
 
 /// All of an engine's settings, checked by the caller.
@@ -49,6 +50,8 @@ pub struct EngineOptions {
     pub allowed_ack: Vec<AckLevel>,
     /// An answer at `table` waits this long for the commit.
     pub table_ack_timeout: Duration,
+    /// Clients' addresses are gone before a request is in the log.
+    pub discard_client_ip: bool,
     pub projects: Vec<ProjectOptions>,
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Project {
     pub(crate) name: Arc<str>,
     /// Ack level of its HTTP requests, where it differs from the server's.
     pub(crate) ack: Option<AckLevel>,
+    /// Whether its clients' addresses are discarded, where that differs from the server's.
+    pub(crate) discard_client_ip: Option<bool>,
 }
 
 /// Named projects close the door to other tokens; without any, a token is its own project.
@@ -66,6 +68,7 @@ impl Projects {
         let project = Project {
             name: Arc::from(token),
             ack: None,
+            discard_client_ip: None,
         };
         unnamed.insert(token.to_owned(), project.clone());
         Ok(project)
@@ -83,6 +86,7 @@ fn by_token(options: &[ProjectOptions]) -> HashMap<String, Project> {
         let resolved = Project {
             name: Arc::from(project.name.as_str()),
             ack: project.ack,
+            discard_client_ip: project.discard_client_ip,
         };
         for token in &project.tokens {
             named.insert(token.clone(), resolved.clone());
@@ -100,6 +104,7 @@ mod tests {
             name: name.to_owned(),
             tokens: tokens.iter().map(|token| (*token).to_owned()).collect(),
             ack: None,
+            discard_client_ip: None,
         }
     }
 

@@ -51,6 +51,14 @@ fn ack_level(name: &str) -> PyResult<AckLevel> {
     }
 }
 
+fn discards_client_ip(choice: &str) -> PyResult<bool> {
+    match choice {
+        "store" => Ok(false),
+        "discard" => Ok(true),
+        other => Err(PyValueError::new_err(format!("no client_ip {other}"))),
+    }
+}
+
 /// Reads named projects from the JSON that `penstock.config.projects_json` makes.
 pub(crate) fn projects(py: Python<'_>, json: &str) -> PyResult<Vec<ProjectOptions>> {
     let parsed = py.import("json")?.call_method1("loads", (json,))?;
@@ -58,10 +66,12 @@ pub(crate) fn projects(py: Python<'_>, json: &str) -> PyResult<Vec<ProjectOption
     let mut projects = Vec::new();
     for (name, project) in by_name {
         let ack: Option<String> = project.get_item("ack")?.extract()?;
+        let client_ip: Option<String> = project.get_item("client_ip")?.extract()?;
         projects.push(ProjectOptions {
             name,
             tokens: project.get_item("tokens")?.extract()?,
             ack: ack.as_deref().map(ack_level).transpose()?,
+            discard_client_ip: client_ip.as_deref().map(discards_client_ip).transpose()?,
         });
     }
     Ok(projects)
@@ -104,6 +114,7 @@ pub(crate) fn read(options: &Bound<'_, PyMapping>) -> PyResult<EngineOptions> {
             .map(ack_level)
             .collect::<PyResult<_>>()?,
         table_ack_timeout: reader.millis("table_ack_timeout_ms")?,
+        discard_client_ip: discards_client_ip(&reader.text("client_ip")?)?,
         projects: projects(py, &reader.text("projects_json")?)?,
     };
     // The fronts enforce this one themselves, before a body is a body.

@@ -1,6 +1,7 @@
 //! Tests of whole requests: payload and context in, batch out.
 
 mod ai;
+mod client_address;
 mod codings;
 mod compressions;
 mod differential;

@@ -52,6 +52,7 @@ fn a_record_that_cannot_be_built_is_set_aside_and_the_others_are_stored() {
         ack: AckLevel::Disk,
         allowed_ack: vec![AckLevel::Disk],
         table_ack_timeout: Duration::from_secs(1),
+        discard_client_ip: false,
         projects: Vec::new(),
     };
     let filesystem = FaultyFilesystem::new();

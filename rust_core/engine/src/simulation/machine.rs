@@ -115,6 +115,7 @@ pub(super) fn options() -> EngineOptions {
         ack: AckLevel::Disk,
         allowed_ack: vec![AckLevel::Memory, AckLevel::Disk, AckLevel::Table],
         table_ack_timeout: Duration::from_secs(20),
+        discard_client_ip: false,
         projects: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@
     reason = "clippy's leave for tests does not reach helpers of an integration test"
 )]
 
+mod client_address;
 mod durability;
 mod failure;
 mod release;

@@ -37,6 +37,7 @@ pub(crate) fn options(folder: &Path) -> EngineOptions {
         ack: AckLevel::Disk,
         allowed_ack: vec![AckLevel::Disk, AckLevel::Table],
         table_ack_timeout: PATIENCE,
+        discard_client_ip: false,
         projects: Vec::new(),
     }
 }
