@@ -84,6 +84,34 @@ fn uuids_are_kept_or_made() {
 }
 
 #[test]
+fn an_events_name_is_kept_whole_and_as_it_is() {
+    let long = "x".repeat(10_000);
+    for (name, expected) in [
+        (long.as_str(), long.as_str()),
+        (" ", " "),
+        (" padded ", " padded "),
+        (r"a\u0000b", "a\0b"),
+        (r"\ud83e\udd94", "🦔"),
+        ("$performance_event", "$performance_event"),
+    ] {
+        let (batch, event) = one(&format!(r#"{{"event":"{name}","distinct_id":"d"}}"#));
+        assert_eq!(event.outcome, Outcome::Accepted);
+        assert_eq!(batch.view().get(event.event), expected);
+    }
+}
+
+#[test]
+fn what_stands_beside_the_known_fields_is_dropped() {
+    let (batch, event) = one(
+        r#"{"type":"capture","library":"posthog-node","library_version":"5","context":{"ip":"1"},
+        "messageId":"m","event":"e","distinct_id":"d","properties":null,"$lib":"root","$ip":"1.1.1.1"}"#,
+    );
+    assert_eq!(event.outcome, Outcome::Accepted);
+    assert_eq!(batch.view().get(event.properties), "{}");
+    assert_eq!((event.lib, event.ip), (None, ClientIp::Unsaid));
+}
+
+#[test]
 fn fields_are_read_out_of_properties() {
     let (batch, event) = one(
         r#"{"event":"e","distinct_id":"d","properties":{"$session_id":"s","$window_id":"w\u0000",

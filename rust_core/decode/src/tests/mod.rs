@@ -13,6 +13,7 @@ mod random;
 mod recorded;
 mod recordings;
 mod shapes;
+mod times;
 mod tokens;
 mod v1;
 
