@@ -11,6 +11,8 @@ __all__ = [
     "DataDirectoryError",
     "DirectoryLock",
     "Engine",
+    "LedgerProject",
+    "LedgerRead",
     "LogDamage",
     "LogFile",
     "LogReader",
@@ -27,6 +29,7 @@ __all__ = [
     "crash_points",
     "decode_for_bench",
     "endpoints",
+    "read_ledger",
     "read_quarantined",
     "read_tail",
     "repair_log",
@@ -324,6 +327,52 @@ def read_tail(
 
     `above`: lane → position below which records need not be read (an optimisation only).
     `memory_bytes`: rows held before they are written to a file.
+    """
+
+@final
+class LedgerProject:
+    """What was received for one project."""
+
+    @property
+    def project(self) -> str:
+        """Its name; empty: the projects beyond those that are told apart."""
+    @property
+    def settled(self) -> tuple[int, int, int]:
+        """Events (accepted, duplicate, rejected) up to the position that `LedgerRead` names."""
+    @property
+    def waiting(self) -> tuple[int, int, int]:
+        """The same behind it."""
+    @property
+    def set_aside(self) -> tuple[int, int, int]:
+        """The same of those settled whose records went to quarantine instead of a table."""
+    @property
+    def recordings(self) -> tuple[int, int]:
+        """Accepted events settled for the table `recordings`; of these, in quarantine."""
+
+@final
+class LedgerRead:
+    """The ledger as it was read."""
+
+    @property
+    def since(self) -> int:
+        """Position up to which nothing was counted: the ledger is younger than the log."""
+    @property
+    def passed(self) -> int:
+        """Position up to which events are settled."""
+    @property
+    def projects(self) -> list[LedgerProject]:
+        """By name."""
+    @property
+    def unreadable_records(self) -> int:
+        """Records whose events are in no line."""
+    @property
+    def damage(self) -> list[str]:
+        """Sentences that name what could not be read."""
+
+def read_ledger(data_directory: str, passed: int) -> LedgerRead:
+    """Read the ledger of a live or stopped server, without a lock.
+
+    `passed`: position up to which every table has its rows.
     """
 
 @final

@@ -17,6 +17,7 @@ from penstock.config_loading import check_ready_file, check_static_dir, load_set
 from penstock.errors import ConfigError, DataDirectoryError, PenstockError
 from penstock.logs import configure, logger
 from penstock.tools.commands import add_wal_command, run_wal
+from penstock.tools.ledger_commands import add_ledger_command, run_ledger
 from penstock.tools.rejected_commands import add_rejected_command, run_rejected
 from penstock.tools.table_commands import add_table_command, run_table
 
@@ -26,7 +27,12 @@ EXIT_USAGE: Final = 2
 EXIT_DATA_DIRECTORY: Final = 3
 
 
-_TOOLS: Final = {"wal": run_wal, "table": run_table, "rejected": run_rejected}
+_TOOLS: Final = {
+    "wal": run_wal,
+    "table": run_table,
+    "rejected": run_rejected,
+    "ledger": run_ledger,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add_wal_command(commands, _add_setting_flags)
     add_table_command(commands, _add_setting_flags)
     add_rejected_command(commands, _add_setting_flags)
+    add_ledger_command(commands, _add_setting_flags)
 
     config = commands.add_parser("config", help="look at the settings", allow_abbrev=False)
     actions = config.add_subparsers(dest="action", metavar="action", required=True)

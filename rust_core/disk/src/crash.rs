@@ -69,6 +69,8 @@ crash_points! {
     CheckpointSynced, "checkpoint_synced";
 
     // What lets the log's files go.
+    /// The ledger has a cut that is in the tables; the note does not.
+    LedgerWritten, "ledger_written";
     /// The note tells of the cut that lets a log file go; all files are still there.
     NoteWritten, "note_written";
     /// Ids are written to an id log and not synced.

@@ -13,15 +13,17 @@ use parking_lot::Mutex;
 use penstock_decode::Workspace;
 use penstock_disk::{CrashPoint, Filesystem};
 use penstock_model::{LaneId, Payload, Position};
-use penstock_segment::{CutBuilder, RecordMeta, SegmentError};
+use penstock_segment::{ByTable, CutBuilder, RecordMeta, SegmentError};
 use penstock_wal::{DamagedRange, LaneSpan, Log, LogItem, LogReader};
 
 use crate::cut::{Cut, CutLane, CutSlot};
 use crate::directory::Layout;
 use crate::foreground::Foreground;
 use crate::journal::LogLevel;
+use crate::ledger::{Counts, CutTally, Noted};
 use crate::passed::Passed;
 use crate::quarantine::{self, Aside};
+use crate::record;
 use crate::replay::replay;
 use crate::shared::{PendingRecord, Shared};
 
@@ -60,7 +62,12 @@ pub(crate) struct Background<T: Send + 'static> {
     /// Most records of the next cut: less than all while a record is looked for that can't be built.
     max_records: u64,
     /// Records after `cut_up_to` that are in quarantine already.
-    set_aside: Vec<Position>,
+    set_aside: Vec<(Position, Option<Noted>)>,
+    /// What the record that is being built comes to, and what those since `cut_up_to` did.
+    noted: Option<Noted>,
+    tally: CutTally,
+    /// The ledger had all records up to here when it was opened.
+    booked: Position,
     reader: Option<LogReader>,
     span: Option<LaneSpan>,
     workspace: Workspace,
@@ -108,6 +115,7 @@ impl<T: Send + 'static> Background<T> {
             shared.options.segment.clone(),
         );
         Self {
+            booked: shared.ledger.as_of(),
             shared,
             foreground,
             log,
@@ -120,6 +128,8 @@ impl<T: Send + 'static> Background<T> {
             cut_up_to: first.previous(),
             max_records: u64::MAX,
             set_aside: Vec::new(),
+            noted: None,
+            tally: CutTally::default(),
             reader: None,
             span: None,
             workspace: Workspace::default(),
@@ -221,7 +231,7 @@ impl<T: Send + 'static> Background<T> {
             let built =
                 std::panic::catch_unwind(AssertUnwindSafe(|| self.build_one(position, last)));
             match built {
-                Ok(Ok(built)) => self.next = built.next(),
+                Ok(Ok(built)) => self.built(built),
                 Ok(Err(error)) => return self.abandon(&error),
                 Err(_) => return self.abandon(&BuildError::Panicked),
             }
@@ -229,10 +239,29 @@ impl<T: Send + 'static> Background<T> {
         Step::Built
     }
 
+    /// Counts what the last record came to, and goes on behind `last`.
+    fn built(&mut self, last: Position) {
+        let counts = match self.noted.take() {
+            Some(mut noted) => {
+                if !noted.has_rows() && self.shared.ledger.was_set_aside(last) {
+                    noted.tables = None;
+                }
+                self.tally.add(&noted, last <= self.booked);
+                noted.counts
+            }
+            None => Counts::default(),
+        };
+        self.shared.ledger.read(last, counts, &self.shared.journal);
+        self.next = last.next();
+    }
+
     /// Builds the record at `position`, or passes the gap there. Returns the last position that is
     /// done with.
     fn build_one(&mut self, position: Position, last: Position) -> Result<Position, BuildError> {
-        if self.set_aside.contains(&position) {
+        self.noted = None;
+        let mut set_aside = self.set_aside.iter();
+        if let Some((_, noted)) = set_aside.find(|(other, _)| *other == position) {
+            self.noted.clone_from(noted);
             return Ok(position);
         }
         let Some(cached) = self.shared.backlog.take(position) else {
@@ -249,7 +278,15 @@ impl<T: Send + 'static> Background<T> {
             batch: &cached.batch,
         };
         match append(&mut self.builder, &meta, &self.passed) {
-            Ok(()) => Ok(position),
+            Ok(tables) => {
+                self.noted = Some(Noted {
+                    project: cached.project,
+                    endpoint: cached.request.endpoint,
+                    counts: cached.counts,
+                    tables: Some(tables),
+                });
+                Ok(position)
+            }
             // What goes to quarantine is the record as it was written.
             Err(BuildError::Segment(error)) if error.concerns_record() => {
                 self.build_from_log(position, last)
@@ -295,7 +332,10 @@ impl<T: Send + 'static> Background<T> {
                             batch: &batch,
                         };
                         match append(&mut self.builder, &meta, &self.passed) {
-                            Ok(()) => Ok(record.position),
+                            Ok(tables) => {
+                                self.noted = Some(Noted::of(&stored, Some(tables)));
+                                Ok(record.position)
+                            }
                             Err(BuildError::Segment(error)) if error.concerns_record() => self
                                 .quarantine(
                                     record.lane,
@@ -346,7 +386,7 @@ impl<T: Send + 'static> Background<T> {
 
     /// Sets a record aside that can't be stored; it covers its position from now on.
     fn quarantine(
-        &self,
+        &mut self,
         lane: LaneId,
         position: Position,
         context: &[u8],
@@ -363,6 +403,8 @@ impl<T: Send + 'static> Background<T> {
         };
         quarantine::write(&*self.filesystem, &self.layout, &aside)
             .map_err(|error| BuildError::Log(error.to_string()))?;
+        let stored = record::decode(context).ok();
+        self.noted = stored.map(|stored| Noted::of(&stored, None));
         self.shared.record_set_aside(position);
         self.shared.metrics.records_quarantined.add(1);
         self.shared.journal.add(
@@ -414,6 +456,8 @@ impl<T: Send + 'static> Background<T> {
     fn start_over(&mut self, cut_up_to: Position) {
         self.builder.abandon();
         self.reader = None;
+        self.noted = None;
+        self.tally = CutTally::default();
         self.cut_up_to = cut_up_to;
         self.next = cut_up_to.next();
     }
@@ -433,7 +477,7 @@ impl<T: Send + 'static> Background<T> {
             Err(error) => Err(BuildError::Log(error.to_string())),
         };
         if done.is_ok() {
-            self.set_aside.push(position);
+            self.set_aside.push((position, self.noted.take()));
             self.max_records = u64::MAX;
         }
     }
@@ -465,6 +509,9 @@ impl<T: Send + 'static> Background<T> {
         self.max_records = self.max_records.saturating_mul(2);
         self.set_aside.clear();
         let position = self.next.previous();
+        let tally = std::mem::take(&mut self.tally);
+        let journal = &self.shared.journal;
+        self.shared.ledger.cut_made(&tally, &files, journal);
         // Every lane that the log still has, also those of earlier cuts: a table that had no rows
         // of one then has yet to pass it before the log may let go of it (TAB-3).
         let lanes = self
@@ -497,6 +544,7 @@ impl<T: Send + 'static> Background<T> {
             lanes,
             files,
             releases,
+            tally,
         });
     }
 
@@ -552,12 +600,12 @@ fn append(
     builder: &mut CutBuilder,
     meta: &RecordMeta<'_>,
     passed: &Mutex<Passed>,
-) -> Result<(), BuildError> {
+) -> Result<ByTable<bool>, BuildError> {
     let tables = passed.lock().wanting(meta.lane, meta.position);
     #[cfg(any(test, feature = "testing"))]
     assert!(!is_poison(meta.project), "a record that can't be built");
     builder.append(meta, tables)?;
-    Ok(())
+    Ok(tables)
 }
 
 /// Whether building a record is to panic: in tests, and for the project that the environment names

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use penstock_model::{Batch, Position, RequestContext};
 
+use crate::ledger::Counts;
+
 /// A durable record whose parsed batch is at hand.
 #[derive(Debug)]
 pub(crate) struct CachedRecord {
@@ -15,6 +17,7 @@ pub(crate) struct CachedRecord {
     pub(crate) batch: Batch,
     pub(crate) request: RequestContext,
     pub(crate) project: Arc<str>,
+    pub(crate) counts: Counts,
 }
 
 #[derive(Debug, Default)]

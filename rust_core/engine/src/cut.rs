@@ -7,6 +7,8 @@ use parking_lot::{Condvar, Mutex};
 use penstock_model::{LaneId, Position};
 use penstock_segment::SegmentFile;
 
+use crate::ledger::CutTally;
+
 /// The transaction to commit for one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutLane {
@@ -25,6 +27,8 @@ pub struct Cut {
     pub files: Vec<SegmentFile>,
     /// Whether a file of the log could go once all tables have passed this cut.
     pub releases: bool,
+    /// What its records came to.
+    pub(crate) tally: CutTally,
 }
 
 /// The cut that waits for its commit.

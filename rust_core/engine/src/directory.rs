@@ -232,6 +232,31 @@ pub(crate) fn read_note(
     }
 }
 
+/// The ledger's book (see `ledger/book.rs`).
+const LEDGER_FILE: &str = "ledger";
+
+/// Publishes the ledger's book in the log's directory.
+pub(crate) fn write_ledger(
+    filesystem: &dyn Filesystem,
+    layout: &Layout,
+    book: &[u8],
+) -> io::Result<()> {
+    filesystem.publish(&layout.wal(), OsStr::new(LEDGER_FILE), book)
+}
+
+/// Reads the ledger's book; `None` if none was ever written.
+pub(crate) fn read_ledger(
+    filesystem: &dyn Filesystem,
+    layout: &Layout,
+) -> io::Result<Option<Vec<u8>>> {
+    let path = layout.wal().join(LEDGER_FILE);
+    if filesystem.exists(&path)? {
+        read_small(filesystem, &path).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
 /// Lets the calling thread yield to those that answer requests: building only has to keep up on
 /// average. Where it is not allowed, building takes its equal share.
 pub(crate) fn lower_priority() {

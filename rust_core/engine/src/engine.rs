@@ -134,6 +134,10 @@ impl<T: Send + 'static> Engine<T> {
         let first = crate::recovery::recover(&shared, &log, &recovery, ids)?;
         CrashPoint::RecoveryIdsEntered.pass();
         shared.set_committed_up_to(first.previous());
+        let next = log.next_position();
+        let book = crate::ledger::open_book(&*filesystem, &layout, first, next, &shared.journal)?;
+        let aside = crate::ledger::set_aside(&*filesystem, &layout, &log.lanes())?;
+        shared.ledger.begin(book, log.durable_position(), aside);
         let foreground = Arc::new(Foreground::new(
             Arc::clone(&shared),
             Arc::clone(&log),
@@ -342,11 +346,19 @@ impl<T: Send + 'static> Engine<T> {
             }
         }
         self.shared.set_committed_up_to(position);
+        self.shared.ledger.enter(position, &cut.tally);
         self.shared.table_reached(position);
         if !note.is_empty() {
-            directory::write_note(&*self.filesystem, &self.layout, note)?;
             let released = self.released_by_all(position);
-            if self.log.could_release(released) {
+            let releases = self.log.could_release(released);
+            if releases || cut.tally.has_aside() {
+                // Before the note, so that the ledger never knows of less than that says is in the
+                // tables: what is in quarantine can't be told from the log once it was sent again.
+                self.shared.ledger.write(&*self.filesystem, &self.layout)?;
+                CrashPoint::LedgerWritten.pass();
+            }
+            directory::write_note(&*self.filesystem, &self.layout, note)?;
+            if releases {
                 CrashPoint::NoteWritten.pass();
                 self.shared.persist_ids(released)?;
                 CrashPoint::DedupPersisted.pass();
@@ -427,6 +439,7 @@ impl<T: Send + 'static> Engine<T> {
     pub fn metrics(&self) -> String {
         let mut out = String::new();
         self.shared.metrics.write_text(&mut out);
+        self.shared.ledger.write_text(&mut out);
         let (records, bytes) = self.backlog();
         let ready = u64::from(self.state().reason.is_empty());
         for (name, help, value) in [

@@ -425,8 +425,9 @@ impl<T: Send + 'static> Foreground<T> {
         {
             let form = make_form(form, &batch);
             let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
-            self.shared.metrics.outcomes(&batch);
+            let refused = self.shared.metrics.outcomes(&batch);
             self.shared.metrics.refused_only_dropped.add(1);
+            self.shared.metrics.refused_unstored.add(refused.rejected);
             self.shared
                 .completions
                 .push(answer.stored(penstock_model::Position::ZERO));
@@ -462,7 +463,7 @@ impl<T: Send + 'static> Foreground<T> {
             }
         }
         record::encode(&request, &project.name, &batch, &mut context);
-        self.shared.metrics.outcomes(&batch);
+        let counts = self.shared.metrics.outcomes(&batch);
         let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
         let mut answer = Some(answer);
         let early = if ack == AckLevel::Memory {
@@ -476,6 +477,7 @@ impl<T: Send + 'static> Foreground<T> {
             batch,
             request,
             project: project.name,
+            counts,
             answer,
             _reservation: reservation,
         };

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use penstock_model::{Batch, Code, Endpoint, Outcome};
 use penstock_segment::{ByTable, TableKind};
 
+use crate::ledger::Counts;
+
 /// A number that only goes up.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -35,6 +37,8 @@ pub(crate) struct Metrics {
     requests_decoded: Vec<Counter>,
     pub(crate) request_bytes: Counter,
     pub(crate) refused_only_dropped: Counter,
+    /// Events of these.
+    pub(crate) refused_unstored: Counter,
     pub(crate) commit_groups: Counter,
     pub(crate) records_synced: Counter,
     pub(crate) log_failures: Counter,
@@ -68,6 +72,7 @@ impl Default for Metrics {
             requests_decoded: Endpoint::ALL.iter().map(|_| Counter::default()).collect(),
             request_bytes: Counter::default(),
             refused_only_dropped: Counter::default(),
+            refused_unstored: Counter::default(),
             commit_groups: Counter::default(),
             records_synced: Counter::default(),
             log_failures: Counter::default(),
@@ -96,19 +101,23 @@ impl Metrics {
         self.requests_refused[usize::from(code.number())].add(1);
     }
 
-    /// Counts the outcomes of a batch at its append: a group that fails later is counted apart.
-    pub(crate) fn outcomes(&self, batch: &Batch) {
-        let mut accepted = 0;
-        let mut duplicates = 0;
+    /// Counts the outcomes of a batch at its append, and gives them: a group that fails later is
+    /// counted apart.
+    pub(crate) fn outcomes(&self, batch: &Batch) -> Counts {
+        let mut counts = Counts::default();
         for event in &batch.events {
             match event.outcome {
-                Outcome::Accepted => accepted += 1,
-                Outcome::Duplicate => duplicates += 1,
-                Outcome::Rejected(code) => self.events_rejected[usize::from(code.number())].add(1),
+                Outcome::Accepted => counts.accepted += 1,
+                Outcome::Duplicate => counts.duplicates += 1,
+                Outcome::Rejected(code) => {
+                    counts.rejected += 1;
+                    self.events_rejected[usize::from(code.number())].add(1);
+                }
             }
         }
-        self.events_accepted.add(accepted);
-        self.events_duplicate.add(duplicates);
+        self.events_accepted.add(counts.accepted);
+        self.events_duplicate.add(counts.duplicates);
+        counts
     }
 
     /// Writes all counters as Prometheus text.
@@ -187,6 +196,11 @@ impl Metrics {
                 "penstock_engine_refused_only_dropped_total",
                 "Requests of nothing but refused events that were counted and not stored.",
                 &self.refused_only_dropped,
+            ),
+            (
+                "penstock_ledger_refused_unstored_events_total",
+                "Events of these: they are in neither log nor ledger.",
+                &self.refused_unstored,
             ),
             (
                 "penstock_wal_commit_groups_total",

@@ -15,6 +15,7 @@
 //! Files of the layout before it have neither magic nor version, time or reason: they begin with the
 //! length of the context. No context is as long as the magic would say.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -75,6 +76,29 @@ pub(crate) fn write(
     filesystem.publish(&directory, OsStr::new(&name), &bytes)
 }
 
+/// Which records are in quarantine, by the names of the files.
+pub(crate) fn positions(
+    filesystem: &dyn Filesystem,
+    layout: &Layout,
+) -> io::Result<HashSet<(LaneId, Position)>> {
+    let directory = layout.quarantine();
+    if !filesystem.exists(&directory)? {
+        return Ok(HashSet::new());
+    }
+    let names = filesystem.read_dir(&directory)?;
+    Ok(names
+        .iter()
+        .filter_map(|name| place_of(Path::new(name)))
+        .collect())
+}
+
+/// Where a record stood whose file has this name.
+fn place_of(path: &Path) -> Option<(LaneId, Position)> {
+    let name = path.file_stem()?.to_str()?;
+    let (lane, position) = name.split_once('-')?;
+    Some((LaneId::parse(lane)?, Position::new(position.parse().ok()?)))
+}
+
 /// The beginning of a text, at most `max_bytes` long.
 fn cut(text: &str, max_bytes: usize) -> &str {
     let end = text.floor_char_boundary(max_bytes);
@@ -101,11 +125,8 @@ pub fn read_quarantined(path: &Path) -> Result<QuarantinedRecord, EngineError> {
         record: path.display().to_string(),
         reason: reason.to_owned(),
     };
-    let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-    let (lane, position) = name
-        .split_once('-')
-        .and_then(|(lane, position)| Some((LaneId::parse(lane)?, position.parse().ok()?)))
-        .ok_or_else(|| unreadable("its name is not <lane>-<position>.record"))?;
+    let (lane, position) =
+        place_of(path).ok_or_else(|| unreadable("its name is not <lane>-<position>.record"))?;
     let file = crate::real_filesystem().open_read(path)?;
     let len = file.len()?;
     if len > MAX_FILE_BYTES {
@@ -120,7 +141,7 @@ pub fn read_quarantined(path: &Path) -> Result<QuarantinedRecord, EngineError> {
     let (set_aside_at_us, context) = (parts.at_us, parts.context.to_vec());
     let bytes = Payload::new(bytes);
     let payload = bytes.slice(payload_start..len);
-    let mut record = InspectedRecord::new(lane, Position::new(position), &context, payload);
+    let mut record = InspectedRecord::new(lane, position, &context, payload);
     record.decode(&context, &mut Workspace::default());
     Ok(QuarantinedRecord {
         record,

@@ -33,6 +33,8 @@ use penstock_model::{
     Batch, BodyForm, Code, Coding, DecodeLimits, Endpoint, Outcome, RequestContext,
 };
 
+use crate::ledger::Counts;
+
 const LAYOUT_VERSION: u8 = 1;
 const LAYOUT_VERSION_OF_V1: u8 = 2;
 const LAYOUT_VERSION_WITH_FORM: u8 = 3;
@@ -70,6 +72,23 @@ pub(crate) struct StoredContext {
     pub(crate) event_count: u32,
     /// Events that were not accepted, by index, ascending.
     pub(crate) exceptions: Vec<(u32, Outcome)>,
+}
+
+impl StoredContext {
+    /// Events by outcome.
+    pub(crate) fn counts(&self) -> Counts {
+        let duplicates = self
+            .exceptions
+            .iter()
+            .filter(|(_, outcome)| *outcome == Outcome::Duplicate)
+            .count() as u64;
+        let exceptions = self.exceptions.len() as u64;
+        Counts {
+            accepted: u64::from(self.event_count).saturating_sub(exceptions),
+            duplicates,
+            rejected: exceptions - duplicates,
+        }
+    }
 }
 
 /// A record's context can't be read.

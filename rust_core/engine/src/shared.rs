@@ -15,6 +15,7 @@ use crate::backlog::{Backlog, CachedRecord};
 use crate::completion::{CompletionQueue, Finished};
 use crate::error::EngineError;
 use crate::journal::{Journal, LogLevel};
+use crate::ledger::{Counts, Ledger};
 use crate::metrics::Metrics;
 use crate::options::EngineOptions;
 use crate::projects::Projects;
@@ -131,6 +132,7 @@ pub(crate) struct PendingRecord<T> {
     pub(crate) batch: Batch,
     pub(crate) request: RequestContext,
     pub(crate) project: Arc<str>,
+    pub(crate) counts: Counts,
     /// None: answered already, at `memory`.
     pub(crate) answer: Option<Answer<T>>,
     /// Kept until the record is synced, also if it was answered before.
@@ -194,6 +196,7 @@ pub(crate) struct Shared<T> {
     persisting: Mutex<()>,
     pub(crate) backlog: Backlog,
     pub(crate) metrics: Metrics,
+    pub(crate) ledger: Ledger,
     pub(crate) journal: Journal,
     table_waiters: Mutex<TableWaiters<T>>,
     /// Position of the last cut that the caller committed.
@@ -216,6 +219,7 @@ impl<T: Send + 'static> Shared<T> {
             persisting: Mutex::new(()),
             backlog: Backlog::new(options.batch_cache_bytes),
             metrics: Metrics::default(),
+            ledger: Ledger::default(),
             journal: Journal::default(),
             table_waiters: Mutex::new(TableWaiters {
                 waiters: VecDeque::new(),
@@ -359,7 +363,10 @@ impl<T: Send + 'static> GroupSink<PendingRecord<T>> for Shared<T> {
         let mut cached = Vec::with_capacity(records.len());
         self.metrics.commit_groups.add(1);
         self.metrics.records_synced.add(records.len() as u64);
+        let (mut last, mut counts) = (Position::ZERO, Counts::default());
         for (position, record) in records {
+            last = position;
+            counts += record.counts;
             if let Some(answer) = record.answer {
                 if answer.ack == AckLevel::Table {
                     finished.extend(self.wait_for_table(position, now_nanos, answer));
@@ -372,8 +379,11 @@ impl<T: Send + 'static> GroupSink<PendingRecord<T>> for Shared<T> {
                 batch: record.batch,
                 request: record.request,
                 project: record.project,
+                counts: record.counts,
             });
         }
+        // Before anyone can know of the records that they are durable.
+        self.ledger.synced(last, counts);
         self.completions.push_all(&mut finished);
         self.backlog.add(cached, now_nanos);
     }

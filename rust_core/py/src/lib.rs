@@ -8,6 +8,7 @@
 mod body;
 mod engine;
 mod inspect;
+mod ledger;
 mod locked;
 mod options;
 mod outcome;
@@ -35,6 +36,8 @@ mod _core {
     use crate::engine::Engine;
     #[pymodule_export]
     use crate::inspect::{LogDamage, LogFile, LogReader, LogRecord, read_quarantined, repair_log};
+    #[pymodule_export]
+    use crate::ledger::{LedgerProject, LedgerRead, read_ledger};
     #[pymodule_export]
     use crate::locked::DirectoryLock;
     #[pymodule_export]

@@ -84,6 +84,10 @@ fn a_record_that_cannot_be_built_is_set_aside_and_the_others_are_stored() {
         }
     }
     assert_eq!(rows, 10);
+    let (total, difference) = engine.shared.ledger.look();
+    assert_eq!(total.received().accepted, 11);
+    assert_eq!(total.aside().accepted, 1);
+    assert_eq!(difference, 0);
     let quarantine = Path::new("/data/wal/quarantine");
     assert_eq!(filesystem.read_dir(quarantine).unwrap().len(), 1);
 }

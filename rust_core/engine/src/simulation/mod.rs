@@ -22,6 +22,7 @@
 
 mod counts;
 mod histories;
+mod ledger;
 mod machine;
 mod model;
 mod note;

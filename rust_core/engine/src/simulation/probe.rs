@@ -94,6 +94,7 @@ fn one_crash(machine: &Machine, moment: &Moment<'_>, crash: Crash, seed: u64) ->
         copy.begin();
     }
     copy.drain();
+    copy.check_ledger();
     if copy.random.once_in(4) {
         crashes += 1;
         copy.crash(Crash::LoseUnsynced);

@@ -73,6 +73,7 @@ impl World {
         }
         self.machine.faulty.unwatch();
         self.machine.drain();
+        self.machine.check_ledger();
         if self.machine.random.once_in(2) {
             // What the tables say must not hang on anything unsynced.
             self.counts.crash_points += 1;

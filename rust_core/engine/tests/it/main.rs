@@ -8,6 +8,7 @@
 mod client_address;
 mod durability;
 mod failure;
+mod ledger;
 mod release;
 mod requests;
 mod sealing;
