@@ -119,8 +119,10 @@ def test_codes_exist_in_one_rust_file() -> None:
 
 def test_binding_crate_holds_no_rule() -> None:
     lines = sum(rust_code(path).count("\n") for path in rust_files("py"))
-    # Adapting what `_core.pyi` names takes about this; a rule would be seen here first.
-    assert lines < 1500
+    named = text(ROOT / "python/penstock/_core.pyi").count("\n")
+    # Adapting what `_core.pyi` names takes up to three lines for each line there; a rule would be
+    # seen here first.
+    assert lines < 3 * named
 
 
 @pytest.mark.parametrize("room", PYTHON_ROOMS)
