@@ -32,19 +32,35 @@ fn post_until_stored(opened: &Opened, body: &str) -> penstock_engine::SubmitSumm
     }
 }
 
+/// Posts events with the ids 2, 3 and so on, failing a sync under each, until one is refused; gives
+/// the id of that one. Those before it are stored: the fault may also meet a file that is being
+/// prepared.
+fn refused_by_a_failed_sync(opened: &Opened, filesystem: &FaultyFilesystem) -> u32 {
+    for number in 2..100 {
+        filesystem.fail_nth(Operation::Sync, 0, Fault::Io);
+        match opened.post(&batch(&[&uuid(number)])) {
+            Completion::Refused(refusal) => {
+                assert_eq!(refusal.code, Code::StorageFailed);
+                return number;
+            }
+            Completion::Stored(_) => filesystem.heal(),
+            other => unreachable!("it was posted to /batch: {other:?}"),
+        }
+    }
+    panic!("no failed sync met a group");
+}
+
 #[test]
 fn a_failed_sync_refuses_its_group_and_the_retry_is_stored_once() {
     // ACK-1, DUP-1: an id that stayed in the window would make the retry a duplicate of nothing.
     let filesystem = FaultyFilesystem::new();
     let opened = Opened::open_on(in_memory(), Arc::new(filesystem.clone())).started();
     opened.stored(&batch(&[&uuid(1)]));
-    filesystem.fail_nth(Operation::Sync, 0, Fault::Io);
-    let refusal = opened.refused(&batch(&[&uuid(2)]));
-    assert_eq!(refusal.code, Code::StorageFailed);
-    let summary = post_until_stored(&opened, &batch(&[&uuid(1), &uuid(2)]));
+    let refused = refused_by_a_failed_sync(&opened, &filesystem);
+    let summary = post_until_stored(&opened, &batch(&[&uuid(1), &uuid(refused)]));
     assert_eq!((summary.accepted, summary.duplicates), (1, 1));
     assert_eq!(opened.engine.state().state, EngineState::Ready);
-    assert_eq!(rows(&opened.cut(), TableKind::Events), 2);
+    assert_eq!(rows(&opened.cut(), TableKind::Events), u64::from(refused));
 }
 
 #[test]
@@ -76,14 +92,13 @@ fn what_was_refused_by_a_failed_sync_does_not_come_back_after_a_crash() {
     let filesystem = FaultyFilesystem::new();
     let opened = Opened::open_on(in_memory(), Arc::new(filesystem.clone())).started();
     opened.stored(&batch(&[&uuid(1)]));
-    filesystem.fail_nth(Operation::Sync, 0, Fault::Io);
-    opened.refused(&batch(&[&uuid(2)]));
-    post_until_stored(&opened, &batch(&[&uuid(3)]));
+    let refused = refused_by_a_failed_sync(&opened, &filesystem);
+    post_until_stored(&opened, &batch(&[&uuid(1_000)]));
     drop(opened);
     filesystem.crash(Crash::LoseUnsynced);
 
     let opened = Opened::open_on(in_memory(), Arc::new(filesystem.clone())).started();
-    let summary = opened.stored(&batch(&[&uuid(1), &uuid(2), &uuid(3)]));
+    let summary = opened.stored(&batch(&[&uuid(1), &uuid(refused), &uuid(1_000)]));
     assert_eq!((summary.accepted, summary.duplicates), (1, 2));
 }
 
