@@ -41,6 +41,7 @@ SETTINGS = {
     "wal_file_bytes": MIB,
     "max_wal_bytes": MAX_WAL_BYTES,
     "max_in_flight_bytes": MAX_IN_FLIGHT_BYTES,
+    "max_recording_bytes": MAX_IN_FLIGHT_BYTES,
     "max_request_bytes": 2 * MIB,
     "max_decompressed_bytes": 4 * MIB,
     "max_event_bytes": MIB,

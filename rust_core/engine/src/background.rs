@@ -153,13 +153,18 @@ impl<T: Send + 'static> Background<T> {
     /// Does the next thing that is due.
     pub(crate) fn turn(&mut self) -> Turn {
         let turn = self.next_turn();
+        self.show_builder();
+        turn
+    }
+
+    /// Shows in the metrics what the builder holds.
+    fn show_builder(&self) {
         let seen = &self.shared.metrics.segment;
         let store = |gauge: &AtomicU64, value: usize| gauge.store(value as u64, Ordering::Relaxed);
         store(&seen.open_partitions, self.builder.open_partitions());
         store(&seen.buffered_bytes, self.builder.buffered_bytes());
         seen.closed_early
             .store(self.builder.closed_early(), Ordering::Relaxed);
-        turn
     }
 
     fn next_turn(&mut self) -> Turn {
@@ -253,6 +258,8 @@ impl<T: Send + 'static> Background<T> {
         };
         self.shared.ledger.read(last, counts, &self.shared.journal);
         self.next = last.next();
+        // Not only once a turn: a turn may take seconds, and end with all of it in a cut.
+        self.show_builder();
     }
 
     /// Builds the record at `position`, or passes the gap there. Returns the last position that is
