@@ -159,20 +159,24 @@ class ImportTarget:
 
     def _take_batch(self, batch: Sequence[RecordLike], result: Imported) -> None:
         wanted: list[RecordLike] = []
+        here: list[RecordLike] = []
         for record in batch:
             if self.has(record) or self._marks.covers(record.lane, record.position):
                 result.known += 1
+                here.append(record)
             elif record.problem is not None:
                 result.unreadable.append((record.position, record.problem))
             else:
                 wanted.append(record)
-        if wanted:
+                here.append(record)
+        if not wanted:
+            self._cover(here)
+        else:
             # Nothing that is not marked yet may leave the log.
             self._core.hold_commits(_HOLD)
             answers = self._append(wanted, (), believe_window=True)
             self._marks.end = max(answer.log_position for answer in answers.values())
-            for record in wanted:
-                self._marks.cover(record.lane, record.position)
+            self._cover(here)
             self._marks.done = []
             write_marks(self.data_dir, self._marks)
             self._core.hold_commits(None)
@@ -181,6 +185,15 @@ class ImportTarget:
                 result.events += answer.accepted
                 result.duplicates += answer.duplicates
         result.last_position = batch[-1].position
+
+    def _cover(self, records: Sequence[RecordLike]) -> None:
+        """Mark records, for the next time that the marks are written.
+
+        Those as well that a run which was cut short has appended: the end of what is marked moves
+        behind them, and nobody looks at the log before it again.
+        """
+        for record in records:
+            self._marks.cover(record.lane, record.position)
 
     def _append(
         self, records: Sequence[RecordLike], stored: Sequence[int], *, believe_window: bool
