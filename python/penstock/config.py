@@ -101,6 +101,11 @@ MAX_TOKEN_BYTES: Final = 64
 PERSONAL_KEY_PREFIX: Final = "phx_"
 
 
+def is_token_text(token: str) -> bool:
+    """Tell whether a text has the length and the letters of a token; a personal key has too."""
+    return 1 <= len(token) <= MAX_TOKEN_BYTES and token.isascii() and "\0" not in token
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one process, checked. MiB and GiB are powers of two."""
 

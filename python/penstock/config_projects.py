@@ -17,6 +17,7 @@ from penstock.config import (
     PERSONAL_KEY_PREFIX,
     Project,
     RemoteConfig,
+    is_token_text,
 )
 
 # File systems take 255 bytes, of which `project=` takes 8.
@@ -95,7 +96,7 @@ def _check_name(name: str) -> None:
 
 def _token(project: str, token: str) -> str:
     token = token.strip()
-    if not 1 <= len(token) <= MAX_TOKEN_BYTES or not token.isascii() or "\0" in token:
+    if not is_token_text(token):
         words = f"is not 1 to {MAX_TOKEN_BYTES} bytes of ASCII"
         raise ValueError(f"a token of project {project} {words}")
     if token.startswith(PERSONAL_KEY_PREFIX):

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -26,6 +27,16 @@ def wait_for_crash(server: RunningServer, point: str) -> None:
         pytest.fail(f"{point} was not passed\n{server.log()}")
     assert code == -signal.SIGKILL, server.log()
     assert _line(point) in server.log()
+
+
+def wait_for_release(server: RunningServer) -> None:
+    """Wait until a file of the log was let go, its ids being elsewhere by then."""
+    wal = server.data_dir / "wal"
+    end = time.monotonic() + CRASH_SECONDS
+    first = min(wal.glob("*.wal"))
+    while first.exists():
+        assert time.monotonic() < end, f"no file of the log was released\n{server.log()}"
+        time.sleep(0.02)
 
 
 def crash_again(

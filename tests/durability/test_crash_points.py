@@ -12,7 +12,13 @@ import pytest
 
 from conftest import StartServer
 from durability.checks import check_no_file_is_left, check_tables, wal_bytes
-from durability.crashes import crash_again, crash_at, crash_while_starting, wait_for_crash
+from durability.crashes import (
+    crash_again,
+    crash_at,
+    crash_while_starting,
+    wait_for_crash,
+    wait_for_release,
+)
 from durability.load import Clients
 from penstock import _core
 from support.repository import table_headed
@@ -122,8 +128,9 @@ def test_two_crashes_while_starting_lose_and_double_nothing(start: StartServer, 
         if before:
             wait_for_crash(server, before)
         else:
-            # Beyond some releases, so that ids and marks of released files are there too.
-            clients.wait_for_batches(100)
+            # Beyond a release, so that ids and marks of released files are there too.
+            wait_for_release(server)
+            clients.wait_for_batches(20)
         clients.server_is_gone()
         server.kill()
         for _ in range(2):

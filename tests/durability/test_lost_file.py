@@ -4,12 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock import _core
-from penstock.config import Settings, engine_options
-from penstock.table.committer import Committer
 from penstock.table.errors import CutFilesLostError
 from penstock.table.query import run_query
-from support.core import EVENT, SNAPSHOT, OpenedEngine, batch
+from support.core import EVENT, SNAPSHOT, batch, stepped_committer
 
 # Each is a wait of up to 250 ms for a cut.
 MAX_STEPS = 120
@@ -18,15 +15,8 @@ MAX_STEPS = 120
 @pytest.mark.parametrize("table", ["events", "rejected", "recordings"])
 def test_a_cut_whose_file_is_lost_is_built_anew_by_the_core(tmp_path: Path, table: str) -> None:
     data_dir = tmp_path / "data"
-    core = _core.Engine(
-        engine_options(
-            Settings(data_dir=data_dir, flush_interval_seconds=0.05, disk_reserve_bytes=0)
-        )
-    )
-    try:
-        committer = Committer(core, data_dir)
-        core.start(committer.open())
-        engine = OpenedEngine(core)
+    with stepped_committer(data_dir) as (engine, committer):
+        core = engine.core
         for _ in range(3):
             engine.submit(batch(EVENT, EVENT, {"event": "lost"}))
             engine.submit(SNAPSHOT, "s")
@@ -43,8 +33,6 @@ def test_a_cut_whose_file_is_lost_is_built_anew_by_the_core(tmp_path: Path, tabl
                 break
         assert core.backlog[0] == 0
         assert committer.held is None
-    finally:
-        core.close()
     sql = (
         "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM rejected), "
         "(SELECT count(*) FROM recordings)"

@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from penstock import _core
-from penstock.config import Settings, engine_options
 from penstock.table import log_table
-from penstock.table.committer import Committer
 from penstock.table.errors import CommitFailedError, CutFilesLostError, HoldCommitsError
 from penstock.table.log_table import LogTable
 from penstock.table.query import run_query
-from support.core import EVENT, OpenedEngine, batch
+from support.core import EVENT, batch, stepped_committer
 from unit.table.helpers import LANE, opened, positions, write_segment
 
 pytestmark = [pytest.mark.durability, pytest.mark.timeout(300)]
@@ -174,15 +171,8 @@ def vacuum(data_dir: Path) -> None:
 
 def test_a_vacuum_while_a_commit_is_stalled_costs_another_build(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    core = _core.Engine(
-        engine_options(
-            Settings(data_dir=data_dir, flush_interval_seconds=0.05, disk_reserve_bytes=0)
-        )
-    )
-    try:
-        committer = Committer(core, data_dir)
-        core.start(committer.open())
-        engine = OpenedEngine(core)
+    with stepped_committer(data_dir) as (engine, committer):
+        core = engine.core
         for _ in range(3):
             engine.submit(batch(EVENT, EVENT))
         core.flush()
@@ -198,8 +188,6 @@ def test_a_vacuum_while_a_commit_is_stalled_costs_another_build(tmp_path: Path) 
                 break
         assert core.backlog[0] == 0
         assert committer.held is None
-    finally:
-        core.close()
     assert run_query(data_dir, "SELECT count(*) FROM events").rows == [(6,)]
 
 

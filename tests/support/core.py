@@ -1,11 +1,15 @@
 """An engine of the real extension, without any front."""
 
+import contextlib
 import json
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from penstock import _core
+from penstock.config import Settings, engine_options
+from penstock.table.committer import Committer
 
 # Far above what a sync takes; a lost completion then fails instead of hanging.
 COMPLETION_SECONDS = 20.0
@@ -50,6 +54,19 @@ class OpenedEngine:
             assert readable, f"only {len(results)} of {count} results came"
             results += self.core.drain()
         return results
+
+
+@contextlib.contextmanager
+def stepped_committer(data_dir: Path) -> Iterator[tuple[OpenedEngine, Committer]]:
+    """Open an engine whose cuts are committed whenever the test calls the committer's `_step`."""
+    settings = Settings(data_dir=data_dir, flush_interval_seconds=0.05, disk_reserve_bytes=0)
+    core = _core.Engine(engine_options(settings))
+    try:
+        committer = Committer(core, data_dir)
+        core.start(committer.open())
+        yield OpenedEngine(core), committer
+    finally:
+        core.close()
 
 
 OpenEngine = Callable[..., OpenedEngine]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.config import MAX_TOKEN_BYTES, PERSONAL_KEY_PREFIX
+from penstock.config import PERSONAL_KEY_PREFIX, is_token_text
 from penstock.posthog.remote_config import ProjectConfig
 
 if TYPE_CHECKING:
@@ -35,13 +35,5 @@ class ProjectConfigs:
         token = token.strip()
         if not self.open:
             return self._by_token.get(token)
-        return self.default if _may_be_token(token) else None
-
-
-def _may_be_token(token: str) -> bool:
-    return (
-        0 < len(token) <= MAX_TOKEN_BYTES
-        and token.isascii()
-        and "\0" not in token
-        and not token.startswith(PERSONAL_KEY_PREFIX)
-    )
+        may_be_token = is_token_text(token) and not token.startswith(PERSONAL_KEY_PREFIX)
+        return self.default if may_be_token else None

@@ -72,6 +72,18 @@ def path(data_dir: Path) -> Path:
     return data_dir / "wal" / "tables.json"
 
 
+def read(data_dir: Path) -> bytes | None:
+    """Read the note's text, for `decode`; None: none was written yet.
+
+    Raises:
+        OSError: It is there and can't be read.
+    """
+    try:
+        return path(data_dir).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def newest_lanes(txns: dict[str, int]) -> dict[str, int]:
     """Keep the lanes with the highest positions: positions grow from lane to lane (WAL-3)."""
     newest = sorted(txns.items(), key=lambda item: item[1])[-MAX_LANES:]

@@ -159,7 +159,7 @@ class _Format(msgspec.Struct):
 
 def _first_look(data_dir: Path) -> Note:
     try:
-        return notes.decode(notes.path(data_dir).read_bytes())
+        return notes.decode(notes.read(data_dir))
     except (OSError, ValueError):
         # None was written yet, or one of another release: everything is read.
         return Note()

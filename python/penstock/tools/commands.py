@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXIT_OK: Final = 0
 EXIT_FOUND: Final = 1
-"""Something is damaged, or was not sent."""
+"""Something is damaged or not as it should be, or was not sent."""
 
 AddSettingFlags = Callable[[argparse.ArgumentParser, Sequence[str]], None]
 

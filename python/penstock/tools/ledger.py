@@ -17,13 +17,10 @@ from penstock.table import note as notes
 from penstock.table.redaction import describe
 from penstock.table.schema import TABLES, core_schema
 from penstock.table.views import TablePart, open_connection, table_files
-from penstock.tools.log_view import core_errors
+from penstock.tools.log_view import core_errors, token_text
 
 if TYPE_CHECKING:
     from penstock.config import Settings
-
-# Where a project may be a token, this much of it is shown, as `penstock wal cat` does.
-SHOWN_TOKEN_CHARACTERS: Final = 8
 
 OTHERS: Final = "(all others)"
 
@@ -116,9 +113,7 @@ def read(data_dir: Path) -> LedgerLike:
     from penstock import _core  # noqa: PLC0415 - the command line is read without the core
 
     try:
-        note = notes.decode(notes.path(data_dir).read_bytes())
-    except FileNotFoundError:
-        note = notes.Note()
+        note = notes.decode(notes.read(data_dir))
     except Exception as error:
         raise PenstockError(
             "note_unreadable", f"the note can't be read: {describe(error)}"
@@ -294,9 +289,7 @@ def _shown(project: str, named: Collection[str]) -> str:
     """Shorten what is, or may be, a token (SEC-2)."""
     if not project:
         return OTHERS
-    if project in named or len(project) <= SHOWN_TOKEN_CHARACTERS:
-        return project
-    return project[:SHOWN_TOKEN_CHARACTERS] + "…"
+    return project if project in named else token_text(project)
 
 
 def _write_remarks(found: LedgerLike, output: TextIO) -> None:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from penstock.tools.commands import EXIT_FOUND, EXIT_OK, AddSettingFlags
 
 if TYPE_CHECKING:
     from penstock.config import Settings
-
-EXIT_OK: Final = 0
-EXIT_FOUND: Final = 1
-"""A table has not what the ledger says."""
-
-AddSettingFlags = Callable[[argparse.ArgumentParser, Sequence[str]], None]
 
 
 def add_ledger_command(commands: Any, add_setting_flags: AddSettingFlags) -> None:  # noqa: ANN401 - argparse names no type for it

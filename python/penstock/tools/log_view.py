@@ -13,6 +13,10 @@ from penstock.errors import DataDirectoryError, PenstockError
 FIRST_POSITION: Final = 1
 LAST_POSITION: Final = (1 << 64) - 1
 
+# Enough of a token to tell projects apart, too little to send with; as in
+# `rust_core/engine/src/inspect.rs`.
+_SHOWN_TOKEN_CHARACTERS: Final = 8
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -224,6 +228,12 @@ def time_text(micros: int) -> str | None:
     except OverflowError:
         return None
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def token_text(token: str) -> str:
+    """Write as much of a token, or of what may be one, as is shown (SEC-2)."""
+    shown = token[:_SHOWN_TOKEN_CHARACTERS]
+    return token if shown == token else shown + "…"
 
 
 def count_text(number: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TextIO, cast
 
 from penstock.cli_output import write_rows
 from penstock.errors import PenstockError
+from penstock.tools.log_view import token_text
 
 if TYPE_CHECKING:
     from penstock.table.query import QueryResult
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 DEFAULT_LISTED: Final = 50
 
 RunQuery = Callable[[str], "QueryResult"]
-
-# Enough of a token to tell projects apart, too little to send with; as in
-# `rust_core/engine/src/inspect.rs`.
-_SHOWN_TOKEN_CHARACTERS: Final = 8
 
 _ID: Final = re.compile(r"(?:([0-9a-f]{32})\.)?(\d{1,19})\.(\d{1,9})")
 _AGE: Final = re.compile(r"(\d{1,6})([mhd])")
@@ -185,13 +182,8 @@ def list_rejected(
 def _listed(row: Sequence[object]) -> tuple[object, ...]:
     position, index, received_at, project, token, *rest = row
     # A project that is not configured is called by its token.
-    shown = _shortened(str(project)) if project == token else project
+    shown = token_text(str(project)) if project == token else project
     return f"{position}.{index}", received_at, shown, *rest
-
-
-def _shortened(token: str) -> str:
-    cut = token[:_SHOWN_TOKEN_CHARACTERS]
-    return token if cut == token else cut + "…"
 
 
 def find_ids(

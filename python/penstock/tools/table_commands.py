@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
+
+from penstock.tools.commands import EXIT_FOUND, EXIT_OK, AddSettingFlags
 
 if TYPE_CHECKING:
     from penstock.config import Settings
-
-EXIT_OK: Final = 0
-EXIT_FOUND: Final = 1
-"""A table is not as it was left, and still is not."""
-
-AddSettingFlags = Callable[[argparse.ArgumentParser, Sequence[str]], None]
 
 BELIEFS: Final = {
     "transactions": "commit from the log what the table's own transactions don't name",

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import TextIO
 
+from penstock.table import note as notes
 from penstock.table.inspection import NEW, TORN, Inspection, Span, TableState, inspect
-from penstock.table.note import path as note_path
 from penstock.table.ranges import outside, ranges_text, within
 from penstock.tools.log_view import count_text, log_spans
 
@@ -21,11 +21,7 @@ def read(data_dir: Path) -> Inspection:
     """
     # The log first: what is committed and let go meanwhile is then in the tables.
     spans = log_spans(data_dir)
-    try:
-        note = note_path(data_dir).read_bytes()
-    except FileNotFoundError:
-        note = None
-    return inspect(data_dir, spans, note)
+    return inspect(data_dir, spans, notes.read(data_dir))
 
 
 def info(data_dir: Path, output: TextIO, *, as_json: bool) -> bool:

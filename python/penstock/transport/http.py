@@ -26,7 +26,7 @@ from penstock.transport.http_routes import (
 )
 
 if TYPE_CHECKING:
-    from penstock.engine import Engine, V1Headers
+    from penstock.engine import AiHead, Engine, V1Headers
     from penstock.posthog.calls import Call
     from penstock.transport.http_connection import HttpConnection
     from penstock.transport.http_limits import HttpLimits
@@ -44,7 +44,7 @@ _COME_BACK: Final = refused_here("shutting_down", "", 2)
 
 Submit = Callable[[object, bytes, int, int, int | None, str | None], Any]
 FindCall = Callable[[bytes, bytes], "Call | None"]
-SubmitAi = Callable[[object, bytes, int, int, tuple[str, str | None, int | None], str | None], Any]
+SubmitAi = Callable[[object, bytes, int, int, "AiHead", str | None], Any]
 SubmitV1 = Callable[[object, bytes, int, int | None, "V1Headers", str | None], Any]
 
 

@@ -45,6 +45,8 @@ from penstock.transport.http_upgrade import ResumedBody
 from penstock.transport.http_v1 import URL_MARK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.engine import RefusalLike, V1Headers
     from penstock.posthog.calls import Answer, Call
     from penstock.transport.http import HttpFront
@@ -318,29 +320,33 @@ class HttpProtocol(HttpConnection):
                 request.finish(refused_here("unsupported_coding"))
                 return
             coding = CODING_UNSPECIFIED
-        self.hold(request, len(body))
-        client = self._peer if self._forwarded is None else self._forwarded_client()
         kept = self._kept_headers or {}
         head = (
             kept.get(http_headers.CONTENT_TYPE, b"").decode("latin-1"),
             bearer_token(kept.get(http_headers.AUTHORIZATION)),
             None if self._query is None else self._query.sent_at_us,
         )
-        refusal = self.front.submit_ai(request, body, request.route.endpoint, coding, head, client)
-        # Not before, as above.
-        self._reading = None
-        if refusal is not None:
-            self._refuse(request, refusal)
+        self._submit_with(self.front.submit_ai, request, body, coding, head)
 
     def _submit_v1(self, request: HttpRequest, body: bytes) -> None:
         """Hand a request of capture v1 to the core; its query says nothing."""
-        self.hold(request, len(body))
-        client = self._peer if self._forwarded is None else self._forwarded_client()
         kept = self._kept_headers or {}
         headers = cast("V1Headers", tuple(map(kept.get, V1_HEADERS)))
         coding = None if self._coding == CODING_UNSUPPORTED else self._coding
-        endpoint = request.route.endpoint
-        refusal = self.front.submit_v1(request, body, endpoint, coding, headers, client)
+        self._submit_with(self.front.submit_v1, request, body, coding, headers)
+
+    def _submit_with(
+        self,
+        submit: Callable[..., RefusalLike | None],
+        request: HttpRequest,
+        body: bytes,
+        coding: int | None,
+        told: object,
+    ) -> None:
+        """Hand over a request and what its headers tell. `_submit` is hot and does so itself."""
+        self.hold(request, len(body))
+        client = self._peer if self._forwarded is None else self._forwarded_client()
+        refusal = submit(request, body, request.route.endpoint, coding, told, client)
         # Not before, as above.
         self._reading = None
         if refusal is not None:

@@ -15,6 +15,7 @@ mod envelope;
 mod event;
 mod fields;
 mod json;
+mod json_text;
 mod properties;
 pub mod protobuf;
 mod request;

@@ -3,15 +3,14 @@
 use std::borrow::Cow;
 
 use penstock_model::{
-    Batch, BatchText, BodyForm, Code, Endpoint, Payload, Refusal, RequestContext, Text,
+    Batch, BatchText, BodyForm, Code, Endpoint, Payload, Refusal, RequestContext,
 };
 
 use crate::ai;
 use crate::coding::Decompressors;
 use crate::envelope::{self, Envelope, Shape};
 use crate::event::{RawEvent, Root};
-use crate::json::{Value, slice};
-use crate::timestamps::Clocks;
+use crate::json::Value;
 use crate::verdict::{Judge, read_time};
 use crate::{token, utf8, v1};
 
@@ -23,7 +22,7 @@ pub const DECODER_VERSION: u16 = 1;
 /// three times as long, have 31 bits.
 const MAX_TEXT_BYTES: usize = 512 << 20;
 
-/// Events whose notes a thread keeps memory for from request to request (about 200 bytes each).
+/// Events whose notes a thread keeps memory for from request to request (264 bytes each).
 const MAX_KEPT_EVENTS: usize = 2_048;
 
 /// What a thread uses again from request to request.
@@ -42,7 +41,7 @@ pub struct Workspace {
 /// stored. A fault of one event is that event's outcome.
 ///
 /// Cost: about 0.7 µs an event of 1 kB, plus as much for gzip (`measured.md` §1, §2). Memory: the
-/// text of a coded body (at most `max_decompressed_bytes`) and about 400 bytes an event.
+/// text of a coded body (at most `max_decompressed_bytes`) and about 530 bytes an event.
 pub fn decode_request(
     payload: &Payload,
     context: &RequestContext,
@@ -137,35 +136,13 @@ pub(crate) fn decode_text(
     )?;
     let sent_at = sent_at_of(context.endpoint, &envelope, raw_events);
     let sent_at_us = read_time(text, sent_at).or(context.sent_at_us);
-    let mut judge = Judge {
-        text,
-        context,
-        token: &resolved,
-        clocks: Clocks {
-            received_at_us: context.received_at_us,
-            sent_at_us,
-        },
-        repaired,
-        side: String::new(),
-    };
-    judge.side.push_str(&resolved.token);
-    let token = Text::in_side(0, resolved.token.len());
+    let mut judge = Judge::new(text, context, &resolved, sent_at_us, repaired);
+    let token = judge.write(&resolved.token);
     let mut events = Vec::with_capacity(raw_events.len());
     for (index, raw) in raw_events.iter().enumerate() {
         events.push(judge.judge(raw, index));
     }
-    let historical = envelope.historical_migration;
-    let historical = slice(text, historical.start(), historical.end()) == "true";
-    let mut side = judge.side;
-    side.shrink_to_fit();
-    Ok(Batch {
-        text: BatchText::Decoded(Vec::new()),
-        side,
-        events,
-        token,
-        historical,
-        sent_at_us,
-    })
+    Ok(judge.into_batch(token, events, &envelope))
 }
 
 /// Where a body says when it was sent (`posthog-protocol.md` §3.6).

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use penstock_model::{
-    ClientIp, Code, Event, Outcome, RequestContext, Text, Uuid, Warning, Warnings,
+    Batch, BatchText, ClientIp, Code, Event, Outcome, RequestContext, Text, Uuid, Warning, Warnings,
 };
 
 use crate::distinct_id::{self, Changes, Id};
+use crate::envelope::Envelope;
 use crate::event::{Inner, RawEvent, Root};
-use crate::json::{Replaced, Value, slice, unescape};
+use crate::json::{Members, Replaced, Value, slice, unescape};
 use crate::properties::Rewrite;
 use crate::timestamps::{self, Claim, Clocks, Computed};
 use crate::token::Resolved;
@@ -22,14 +23,48 @@ const MAX_SESSION_ID_BYTES: usize = 70;
 pub(crate) struct Judge<'a> {
     pub(crate) text: &'a str,
     pub(crate) context: &'a RequestContext,
-    pub(crate) token: &'a Resolved,
-    pub(crate) clocks: Clocks,
+    token: &'a Resolved,
+    clocks: Clocks,
     /// Invalid bytes were replaced somewhere in the request.
     pub(crate) repaired: bool,
     pub(crate) side: String,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    pub(crate) fn new(
+        text: &'a str,
+        context: &'a RequestContext,
+        token: &'a Resolved,
+        sent_at_us: Option<i64>,
+        repaired: bool,
+    ) -> Self {
+        Self {
+            text,
+            context,
+            token,
+            clocks: Clocks {
+                received_at_us: context.received_at_us,
+                sent_at_us,
+            },
+            repaired,
+            side: String::new(),
+        }
+    }
+
+    /// The batch of what was decided. Its own text is left for the caller to put in.
+    pub(crate) fn into_batch(self, token: Text, events: Vec<Event>, envelope: &Envelope) -> Batch {
+        let mut side = self.side;
+        side.shrink_to_fit();
+        Batch {
+            text: BatchText::Decoded(Vec::new()),
+            side,
+            events,
+            token,
+            historical: envelope.historical_migration.kind(self.text.as_bytes()) == b't',
+            sent_at_us: self.clocks.sent_at_us,
+        }
+    }
+
     /// Decides event `index` of the request.
     pub(crate) fn judge(&mut self, raw: &RawEvent, index: usize) -> Event {
         let bytes = self.text.as_bytes();
@@ -312,16 +347,9 @@ impl Judge<'_> {
 
 /// The text of a string value; `None` for anything else.
 pub(crate) fn text_of(text: &str, value: Value) -> Option<Cow<'_, str>> {
-    if !value.is_string(text.as_bytes()) {
-        return None;
-    }
-    let literal = slice(text, value.start() + 1, value.end() - 1);
-    if !value.escaped() {
-        return Some(Cow::Borrowed(literal));
-    }
-    let mut out = String::with_capacity(literal.len());
-    unescape(literal, false, &mut out);
-    Some(Cow::Owned(out))
+    value
+        .is_string(text.as_bytes())
+        .then(|| Members::key_text(text, value))
 }
 
 pub(crate) fn add_replaced(warnings: &mut Warnings, replaced: Replaced) {

@@ -224,9 +224,12 @@ pub(crate) fn read_note(
     filesystem: &dyn Filesystem,
     layout: &Layout,
 ) -> io::Result<Option<Vec<u8>>> {
-    let path = layout.wal().join(NOTE_FILE);
-    if filesystem.exists(&path)? {
-        read_small(filesystem, &path).map(Some)
+    read_if_there(filesystem, &layout.wal().join(NOTE_FILE))
+}
+
+fn read_if_there(filesystem: &dyn Filesystem, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    if filesystem.exists(path)? {
+        read_small(filesystem, path).map(Some)
     } else {
         Ok(None)
     }
@@ -249,12 +252,7 @@ pub(crate) fn read_ledger(
     filesystem: &dyn Filesystem,
     layout: &Layout,
 ) -> io::Result<Option<Vec<u8>>> {
-    let path = layout.wal().join(LEDGER_FILE);
-    if filesystem.exists(&path)? {
-        read_small(filesystem, &path).map(Some)
-    } else {
-        Ok(None)
-    }
+    read_if_there(filesystem, &layout.wal().join(LEDGER_FILE))
 }
 
 /// Lets the calling thread yield to those that answer requests: building only has to keep up on

@@ -403,9 +403,9 @@ impl<T: Send + 'static> Foreground<T> {
             reservation,
             believe_window,
         } = decided;
+        let form = make_form(form, &batch);
         if batch.events.is_empty() {
             // An export of spans may hold none that becomes an event: nothing is to be stored.
-            let form = make_form(form, &batch);
             let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
             let finished = answer.stored(penstock_model::Position::ZERO);
             self.shared.completions.push(finished);
@@ -423,7 +423,6 @@ impl<T: Send + 'static> Foreground<T> {
                 .fetch_add(stored_bytes, Ordering::Relaxed)
                 > MAX_REFUSED_ONLY_BYTES
         {
-            let form = make_form(form, &batch);
             let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
             let refused = self.shared.metrics.outcomes(&batch);
             self.shared.metrics.refused_only_dropped.add(1);
@@ -439,7 +438,6 @@ impl<T: Send + 'static> Foreground<T> {
         if let Some(lookup) = &self.dedup {
             lookup.runs.probe(&ids.keys, &mut ids.probed);
         }
-        let form = make_form(form, &batch);
         let mut sequencer = self.shared.sequencer.lock();
         let mut position = self.log.next_position();
         while !sequencer.mark_duplicates(&mut batch, &ids.keys, &mut ids.probed, position) {

@@ -11,6 +11,7 @@ use penstock_wal::{FileReport, InspectItem, Inspector, LogOptions, ReadRecord, R
 
 use crate::directory::{self, Layout};
 use crate::error::EngineError;
+use crate::ledger::Counts;
 use crate::record::{self, StoredContext};
 use crate::replay::replay;
 
@@ -156,21 +157,10 @@ impl InspectedRecord {
         self.sent_at_us
     }
 
-    /// Events by outcome: accepted, duplicate, rejected.
-    pub fn events(&self) -> (u32, u32, u32) {
-        let Some(stored) = &self.stored else {
-            return (0, 0, 0);
-        };
-        let (mut duplicates, mut rejected) = (0, 0);
-        for (_, outcome) in &stored.exceptions {
-            match outcome {
-                Outcome::Duplicate => duplicates += 1,
-                Outcome::Rejected(_) => rejected += 1,
-                Outcome::Accepted => {}
-            }
-        }
-        let accepted = stored.event_count.saturating_sub(duplicates + rejected);
-        (accepted, duplicates, rejected)
+    /// Events by outcome.
+    pub fn events(&self) -> Counts {
+        let stored = self.stored.as_ref();
+        stored.map_or_else(Counts::default, StoredContext::counts)
     }
 
     /// How the payload is written, as a `Content-Type` says it.

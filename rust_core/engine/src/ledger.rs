@@ -54,7 +54,7 @@ impl Noted {
     pub(crate) fn has_rows(&self) -> bool {
         let counts = self.counts;
         self.tables.is_some_and(|tables| {
-            (tables[accepted_table(self.endpoint)] && counts.accepted > 0)
+            (tables[TableKind::of_accepted(self.endpoint)] && counts.accepted > 0)
                 || (tables[TableKind::Rejected] && counts.rejected > 0)
         })
     }
@@ -83,7 +83,7 @@ impl CutTally {
     /// Counts a record. One that the book had when it was opened (`booked`) is not entered again.
     pub(crate) fn add(&mut self, noted: &Noted, booked: bool) {
         let counts = noted.counts;
-        let accepted_table = accepted_table(noted.endpoint);
+        let accepted_table = TableKind::of_accepted(noted.endpoint);
         if let Some(tables) = noted.tables {
             for (table, rows) in [
                 (accepted_table, counts.accepted),
@@ -109,6 +109,11 @@ impl CutTally {
         }
     }
 
+    /// Whether a record of the cut went to quarantine.
+    pub(crate) const fn has_aside(&self) -> bool {
+        self.aside
+    }
+
     /// By how many rows the files of the cut differ from what its records say.
     pub(crate) fn difference(&self, files: &[SegmentFile]) -> u64 {
         let mut left: BTreeMap<(TableKind, &str), i128> = BTreeMap::new();
@@ -125,15 +130,6 @@ impl CutTally {
         }
         let difference: u128 = left.values().map(|rows| rows.unsigned_abs()).sum();
         u64::try_from(difference).unwrap_or(u64::MAX)
-    }
-}
-
-/// The table of accepted events that came by an endpoint.
-fn accepted_table(endpoint: Endpoint) -> TableKind {
-    if endpoint.takes_recordings() {
-        TableKind::Recordings
-    } else {
-        TableKind::Events
     }
 }
 
@@ -289,13 +285,6 @@ impl Ledger {
             "Events and rows since the start that are not where they should be: an alarm.",
             difference,
         );
-    }
-}
-
-impl CutTally {
-    /// Whether a record of the cut went to quarantine.
-    pub(crate) const fn has_aside(&self) -> bool {
-        self.aside
     }
 }
 

@@ -197,18 +197,18 @@ impl LogRecord {
     }
 
     #[getter]
-    fn accepted(&self) -> u32 {
-        self.record.events().0
+    fn accepted(&self) -> u64 {
+        self.record.events().accepted
     }
 
     #[getter]
-    fn duplicates(&self) -> u32 {
-        self.record.events().1
+    fn duplicates(&self) -> u64 {
+        self.record.events().duplicates
     }
 
     #[getter]
-    fn rejected(&self) -> u32 {
-        self.record.events().2
+    fn rejected(&self) -> u64 {
+        self.record.events().rejected
     }
 
     #[getter]

@@ -33,11 +33,19 @@ impl TableKind {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
 
+    /// The table that gets the rows of what was accepted by an endpoint.
+    pub fn of_accepted(endpoint: Endpoint) -> Self {
+        if endpoint.takes_recordings() {
+            Self::Recordings
+        } else {
+            Self::Events
+        }
+    }
+
     /// The table that gets the row of an event; `None` for a duplicate, whose row is there.
     pub(crate) fn of(endpoint: Endpoint, outcome: Outcome) -> Option<Self> {
         match outcome {
-            Outcome::Accepted if endpoint.takes_recordings() => Some(Self::Recordings),
-            Outcome::Accepted => Some(Self::Events),
+            Outcome::Accepted => Some(Self::of_accepted(endpoint)),
             Outcome::Rejected(_) => Some(Self::Rejected),
             Outcome::Duplicate => None,
         }

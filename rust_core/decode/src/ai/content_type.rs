@@ -66,7 +66,7 @@ fn is_boundary(boundary: &str) -> bool {
 }
 
 /// The part of a header before its parameters.
-pub(super) fn media_type(header: &str) -> &str {
+pub(crate) fn media_type(header: &str) -> &str {
     let end = header.find(';').unwrap_or(header.len());
     header.split_at(end).0.trim()
 }

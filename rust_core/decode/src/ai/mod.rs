@@ -7,7 +7,6 @@
 //! wire. Before it everything borrows from the body.
 
 mod content_type;
-mod json_text;
 mod multipart;
 mod otlp;
 mod parts;
@@ -23,6 +22,7 @@ use crate::coding::{self, Decompressors};
 use crate::request::{Workspace, decode_text, missing_payload};
 use crate::token::check_token;
 
+pub(crate) use content_type::media_type;
 pub use content_type::{body_form, content_type};
 pub use otlp::export_response;
 

@@ -11,11 +11,11 @@ use std::collections::HashSet;
 use penstock_model::{Code, Coding, DecodeLimits, Refusal};
 
 use super::content_type::media_type;
-use super::json_text::{data_url_len, push_data_url, push_key, push_string, string_len};
 use super::multipart::{self, Part, invalid};
 use super::{Document, lossy};
 use crate::coding::Decompressors;
 use crate::json::{Members, Scanner, Value, slice};
+use crate::json_text::{data_url_len, push_data_url, push_key, push_string, string_len};
 use crate::utf8::byte_order_mark;
 use crate::verdict::read_time;
 

@@ -19,7 +19,7 @@ impl<'a> Members<'a> {
         Self { scanner, more }
     }
 
-    /// The key's meaning: its text between the quotes with escapes undone.
+    /// What a key, or any other string, means: its text between the quotes with escapes undone.
     pub(crate) fn key_text(text: &str, key: Value) -> Cow<'_, str> {
         let literal = slice(text, key.start() + 1, key.end() - 1);
         if !key.escaped() {

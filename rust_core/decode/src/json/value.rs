@@ -3,7 +3,7 @@
 const ESCAPED: u32 = 1 << 31;
 
 /// Where a value lies in the body, and for strings whether it holds an escape. Eight bytes, since
-/// each event notes some twenty of them.
+/// each event notes some thirty of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Value {
     start: u32,

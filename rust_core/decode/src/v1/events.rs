@@ -1,19 +1,18 @@
 //! Decides the events of capture v1, and puts what they say outside of their properties into them.
 
 use penstock_model::{
-    Batch, BatchText, ClientIp, Code, Event, Outcome, Refusal, RequestContext, Text, Uuid, Warning,
-    Warnings,
+    Batch, ClientIp, Code, Event, Outcome, Refusal, RequestContext, Text, Uuid, Warning, Warnings,
 };
 
 use super::head::sdk_of;
-use super::injected::{inject, push_key, push_string};
+use super::injected::{inject, push_key};
 use super::options::{self, Options};
 use crate::distinct_id::{self, Id};
 use crate::envelope::Envelope;
 use crate::event::{Inner, RawEvent, Root};
 use crate::json::{Replaced, Value, slice};
+use crate::json_text::push_string;
 use crate::properties::{self, Rewrite};
-use crate::timestamps::Clocks;
 use crate::token::Resolved;
 use crate::verdict::{Judge, add_replaced, text_of};
 
@@ -67,17 +66,7 @@ pub(crate) fn decode_events(
         token: crate::check_token(&token)?.to_owned(),
         by_event: false,
     };
-    let mut judge = Judge {
-        text,
-        context,
-        token: &resolved,
-        clocks: Clocks {
-            received_at_us: context.received_at_us,
-            sent_at_us: context.sent_at_us,
-        },
-        repaired,
-        side: String::new(),
-    };
+    let mut judge = Judge::new(text, context, &resolved, context.sent_at_us, repaired);
     let token = judge.write(&resolved.token);
     let request = OfRequest::read(&mut judge, envelope);
     let injected = raw_events.len() * (request.members.len() + INJECTED_BYTES);
@@ -95,17 +84,7 @@ pub(crate) fn decode_events(
     for (raw, uuid) in raw_events.iter().zip(uuids) {
         events.push(judge_event(&mut judge, &request, raw, uuid, &mut members));
     }
-    let historical = envelope.historical_migration.kind(text.as_bytes()) == b't';
-    let mut side = judge.side;
-    side.shrink_to_fit();
-    Ok(Batch {
-        text: BatchText::Decoded(Vec::new()),
-        side,
-        events,
-        token,
-        historical,
-        sent_at_us: context.sent_at_us,
-    })
+    Ok(judge.into_batch(token, events, envelope))
 }
 
 /// What the injected members of an event take, besides those of the request and what they copy of

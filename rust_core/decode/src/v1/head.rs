@@ -2,6 +2,7 @@
 
 use penstock_model::{Code, Coding, Refusal};
 
+use crate::ai::media_type;
 use crate::token::check_token;
 use crate::{timestamps, uuids};
 
@@ -101,8 +102,7 @@ fn bearer_of(authorization: &[u8]) -> Option<&[u8]> {
 }
 
 fn is_json(content_type: &str) -> bool {
-    let (mime, _) = content_type.split_once(';').unwrap_or((content_type, ""));
-    mime.trim().eq_ignore_ascii_case("application/json")
+    media_type(content_type).eq_ignore_ascii_case("application/json")
 }
 
 /// The name and the version in a `PostHog-Sdk-Info`; `None` if it can't be used.

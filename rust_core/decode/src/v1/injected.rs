@@ -3,6 +3,7 @@
 use super::options::Options;
 use crate::event::{Inner, RawEvent, Root};
 use crate::json::{Value, slice};
+use crate::json_text::push_string;
 
 /// Writes to `members` what goes into the properties of an event: what it says outside of them, its
 /// options, and `of_request`, which is `$lib` and `$lib_version` or nothing.
@@ -97,22 +98,9 @@ fn push_comma(members: &mut String) {
     }
 }
 
-/// Appends a name without escapes to the members of an object, with what stands around it.
+/// Appends a name to the members of an object that is not begun, with what stands around it.
 pub(super) fn push_key(members: &mut String, name: &str) {
     push_comma(members);
-    members.push('"');
-    members.push_str(name);
-    members.push_str("\":");
-}
-
-/// Appends a text without control characters as a JSON string.
-pub(super) fn push_string(out: &mut String, text: &str) {
-    out.push('"');
-    for character in text.chars() {
-        if matches!(character, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(character);
-    }
-    out.push('"');
+    push_string(members, name);
+    members.push(':');
 }

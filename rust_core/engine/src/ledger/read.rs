@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use penstock_model::{LaneId, Position};
+use penstock_segment::TableKind;
 
-use super::accepted_table;
 use super::book::{Book, Entry};
 use crate::directory::{self, Layout};
 use crate::error::EngineError;
@@ -105,7 +105,7 @@ fn read_behind(
             return Ok(());
         };
         let line = lines.entry(Arc::from(stored.project.as_str())).or_default();
-        let table = accepted_table(stored.request.endpoint);
+        let table = TableKind::of_accepted(stored.request.endpoint);
         let settled = record.position <= passed;
         let entry = if settled {
             &mut line.settled

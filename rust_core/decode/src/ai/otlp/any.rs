@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use penstock_model::Refusal;
 
-use super::super::json_text::{push_display, push_hex, push_string};
 use super::{json, wire};
 use crate::json::Value;
+use crate::json_text::{push_display, push_hex, push_string};
 
 /// Lists and maps inside of one another. Libraries of protobuf stop reading at 100 nested messages,
 /// of which a list takes two and a map three.

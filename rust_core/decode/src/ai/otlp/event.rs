@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use penstock_model::{Code, Refusal, RequestContext, Uuid};
 
 use super::super::Document;
-use super::super::json_text::{push_display, push_hex, push_key, push_string};
 use super::any::{MAX_NESTED_BYTES, Written};
 use super::span::{Resource, Span};
+use crate::json_text::{push_display, push_hex, push_key, push_string};
 use crate::uuids;
 
 /// Text that one export may become: what 4 MiB come to with room for escapes, and for what a

@@ -129,7 +129,7 @@ pub fn export_response(form: &BodyForm, rejected: u32, message: &str) -> Vec<u8>
         response.push_str(r#""partialSuccess":{"rejectedSpans":""#);
         response.push_str(&rejected.to_string());
         response.push_str(r#"","errorMessage":"#);
-        super::json_text::push_string(&mut response, message);
+        crate::json_text::push_string(&mut response, message);
         response.push('}');
     }
     response.push('}');

@@ -11,7 +11,7 @@ const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 const DATA_URL: &str = "data:application/octet-stream;base64,";
 
 /// Appends a string literal.
-pub(super) fn push_string(out: &mut String, text: &str) {
+pub(crate) fn push_string(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
     while let Some(at) = rest.bytes().position(needs_escape) {
@@ -48,7 +48,7 @@ fn push_escape(out: &mut String, byte: u8) {
 }
 
 /// Bytes of the literal of a text.
-pub(super) fn string_len(text: &str) -> usize {
+pub(crate) fn string_len(text: &str) -> usize {
     let escapes = text.bytes().map(|byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
         0..=0x1f => 5,
@@ -58,7 +58,7 @@ pub(super) fn string_len(text: &str) -> usize {
 }
 
 /// Appends `,` where something stands before, then a key.
-pub(super) fn push_key(out: &mut String, key: &str) {
+pub(crate) fn push_key(out: &mut String, key: &str) {
     if !out.ends_with('{') {
         out.push(',');
     }
@@ -67,13 +67,13 @@ pub(super) fn push_key(out: &mut String, key: &str) {
 }
 
 /// Appends what needs no quotes.
-pub(super) fn push_display(out: &mut String, value: std::fmt::Arguments<'_>) {
+pub(crate) fn push_display(out: &mut String, value: std::fmt::Arguments<'_>) {
     let written = out.write_fmt(value);
     debug_assert!(written.is_ok(), "a String takes everything");
 }
 
 /// Appends bytes as two lower-case digits each.
-pub(super) fn push_hex(out: &mut String, bytes: &[u8]) {
+pub(crate) fn push_hex(out: &mut String, bytes: &[u8]) {
     out.reserve(2 * bytes.len());
     for byte in bytes {
         out.push(char::from(HEX_DIGITS[usize::from(byte >> 4)]));
@@ -82,7 +82,7 @@ pub(super) fn push_hex(out: &mut String, bytes: &[u8]) {
 }
 
 /// Appends a string literal that holds bytes as a `data:` URL.
-pub(super) fn push_data_url(out: &mut String, bytes: &[u8]) {
+pub(crate) fn push_data_url(out: &mut String, bytes: &[u8]) {
     out.push('"');
     out.push_str(DATA_URL);
     STANDARD.encode_string(bytes, out);
@@ -90,7 +90,7 @@ pub(super) fn push_data_url(out: &mut String, bytes: &[u8]) {
 }
 
 /// Bytes of such a literal.
-pub(super) fn data_url_len(bytes: &[u8]) -> usize {
+pub(crate) fn data_url_len(bytes: &[u8]) -> usize {
     // `None` past the address space, which no body reaches.
     encoded_len(bytes.len(), true).unwrap_or(usize::MAX - 64) + DATA_URL.len() + 2
 }
