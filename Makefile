@@ -25,10 +25,15 @@ DATA_DIR ?= ./penstock-data
 ARGS ?=
 # Crashes on the simulated disk; `make test-durability N=10000000` takes hours.
 N ?= 100000
+# Processes that run the Python tests side by side. More than cores are no help: servers, clients and
+# readers are busy too.
+JOBS ?= 2
 # What `make fuzz` fuzzes: a name of `scripts/fuzz --list`, or all.
 TARGET ?= request
 # Iterations of the random tests; more by `make test PROPTEST_CASES=2000`.
 export PROPTEST_CASES ?= 64
+# A file's tests stay together, as they share servers; files go in their order, the long ones first.
+PARALLEL := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # What maturin sets for the binding crate. Said here too, so that cargo on its own resolves the very
 # same builds and nothing is compiled twice.
@@ -102,14 +107,14 @@ test-rust: | need ## the crates' own tests
 	@cargo test --locked --workspace --quiet
 
 test-python: build ## unit, boundary, service, durability, SDK and tidy tests (ARGS=)
-	@$(DEV)/bin/python -m pytest $(ARGS)
+	@$(DEV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 test-durability: build ## crashes and recovery only (N= simulated ones, PENSTOCK_CRASH_ROUNDS= kills)
 	@PENSTOCK_SIMULATION_CRASH_POINTS=$(N) cargo test --locked --quiet -p penstock-engine simulation
-	@$(DEV)/bin/python -m pytest tests/durability $(ARGS)
+	@$(DEV)/bin/python -m pytest tests/durability $(PARALLEL) $(ARGS)
 
 test-sdk: build ## real SDKs (those whose runtimes are here) and recorded requests of SDKs, only
-	@$(DEV)/bin/python -m pytest tests/sdk $(ARGS)
+	@$(DEV)/bin/python -m pytest tests/sdk $(PARALLEL) $(ARGS)
 
 fuzz: | need ## one target (TARGET=, or all) for SECONDS=60; wants a C++ compiler
 	@for target in $(if $(filter all,$(TARGET)),$$(scripts/fuzz --list),$(TARGET)); do \

@@ -78,7 +78,7 @@ BROTLI = base64.b64decode(
         ("", f"data={PERCENT_BASE64}&compression=base64".encode(), []),
         ("?compression=base64", f"data={PERCENT_BASE64}".encode(), []),
         ("?compression=lz64", f"data={quote(LZ64, safe='')}".encode(), []),
-        ("", gzip.compress(b"") + gzip.compress(batch(event())), []),
+        ("", gzip.compress(b"", mtime=0) + gzip.compress(batch(event()), mtime=0), []),
         ("", zlib.compress(batch(event())), [("Content-Encoding", "deflate")]),
         ("", zlib.compress(batch(event()), wbits=-15), [("Content-Encoding", "deflate")]),
         ("", BROTLI, [("Content-Encoding", "br")]),
