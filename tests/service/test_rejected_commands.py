@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -174,6 +175,77 @@ def test_event_of_another_token_is_sent_under_it(start):
     assert retry(server, "1.0", "--token", "phc_of_its_own").returncode == 0
 
     assert [row["project"] for row in stored(server, "moved")] == ["phc_of_its_own"]
+
+
+def test_event_of_capture_v1_goes_by_it_again_with_its_options(start):
+    server = start()
+    event = {
+        "event": "by v1",
+        "uuid": OWN_ID,
+        "distinct_id": "d" * 201,
+        "timestamp": "2026-01-02T03:04:05Z",
+        "session_id": "s",
+        "options": {"process_person_profile": False, "product_tour_id": 7},
+        "properties": {"n": 1},
+    }
+    headers = {
+        "Authorization": f"Bearer {TOKEN}",
+        "Content-Type": "application/json",
+        "User-Agent": "test",
+        "PostHog-Sdk-Info": "test/1",
+        "PostHog-Attempt": "1",
+        "PostHog-Request-Id": OWN_ID,
+        "PostHog-Request-Timestamp": "2026-01-02T03:04:05Z",
+    }
+    body = json.dumps({"created_at": "2026-01-02T03:04:05Z", "batch": [event]}).encode()
+    path = "/i/v1/analytics/events"
+    assert server.request("POST", path, body=body, headers=list(headers.items())).status == 200
+
+    unchanged = retry(server, "1.0")
+    done = retry(server, "1.0", "--set", 'distinct_id="ada"')
+
+    # What the older protocol would have cut and taken is refused again.
+    assert (unchanged.returncode, unchanged.stderr) == (1, "refused: 1.0: distinct_id_too_large\n")
+    assert done.returncode == 0, done.stderr
+    (row,) = stored(server, "by v1")
+    assert (row["uuid"], row["session_id"], row["person_mode"]) == (OWN_ID, "s", "propertyless")
+    assert row["properties"] == {
+        "n": 1,
+        "$session_id": "s",
+        "$process_person_profile": False,
+        "$product_tour_id": "7",
+    }
+    moved = datetime.fromisoformat(row["timestamp"]) - datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert abs(moved) < timedelta(minutes=1)
+
+
+def test_ai_event_of_a_form_goes_as_a_form_again(start):
+    server = start()
+    boundary = "of-a-test"
+    event = json.dumps({"event": "$ai_form", "distinct_id": "ada", "uuid": OWN_ID}).encode()
+    blob = b"\x00blob"
+    body = (
+        b'--of-a-test\r\nContent-Disposition: form-data; name="event"\r\n\r\n%s\r\n'
+        b'--of-a-test\r\nContent-Disposition: form-data; name="event.properties.$ai_input"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n%s\r\n--of-a-test--\r\n" % (event, blob)
+    )
+    headers = {
+        "Authorization": f"Bearer {TOKEN}",
+        "Content-Type": f"multipart/form-data; boundary={boundary}",
+    }
+    answer = server.request("POST", "/i/v0/ai", body=body, headers=list(headers.items()))
+    assert answer.status == 400
+
+    unchanged = retry(server, "1.0")
+    properties = '{"$ai_model":"m","$ai_input":"data:application/octet-stream;base64,AGJsb2I="}'
+    done = retry(server, "1.0", "--set", f"properties={properties}")
+
+    # A batch would have taken it without a model.
+    assert unchanged.returncode == 1
+    assert "$ai_model is missing" in unchanged.stderr
+    assert done.returncode == 0, done.stderr
+    (row,) = stored(server, "$ai_form")
+    assert (row["uuid"], row["properties"]) == (OWN_ID, json.loads(properties))
 
 
 def test_event_whose_text_was_cut_is_told_and_sent_when_given_whole(start, tmp_path):

@@ -34,6 +34,7 @@ _GRPC_PREFIX: Final = "penstock."
 """How the endpoint of a record begins that came by gRPC: no path of HTTP does."""
 _GRPC_GOES_TO: Final = "batch"
 _RECORDINGS: Final = "s"
+_TOOL: Final = "penstock-wal-replay"
 
 AI_ENDPOINTS: Final = frozenset({"i/v0/ai", "i/v0/ai/otel"})
 """Whose bodies are no events, and whose tokens come in a header."""
@@ -86,8 +87,14 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
     if coding not in _HEADER_CODINGS:
         # A form and what is made text have no header of their own; their text says the same.
         body, coding = gzip.compress(record.text(), mtime=0), "gzip"
-    if is_v1(record):
-        headers |= v1_headers(record, now_us)
+    if is_v1(endpoint):
+        headers |= v1_headers(
+            record.request_token or "",
+            now_us if sent_at_us is None else sent_at_us,
+            tool=_TOOL,
+            name=f"{record.lane}/{record.position}",
+            sdk_info=record.sdk_info,
+        )
     elif sent_at_us is not None or record.request_token is not None:
         text = record.text()
         wrap = endpoint == _RECORDINGS
@@ -175,6 +182,21 @@ def member_starts(text: bytes) -> dict[str, int]:
         elif colon and depth == 1:
             starts[json.loads(name)] = match.end()
     return starts
+
+
+def object_end(text: bytes, start: int) -> int:
+    """Find where an object ends that begins at `start`.
+
+    Raises:
+        ValueError: It does not end.
+    """
+    depth = 0
+    for match in _TOKEN.finditer(text, start):
+        if match[1] is None:
+            depth += 1 if match[0] in (b"{", b"[") else -1
+            if depth == 0:
+                return match.end()
+    raise ValueError("an object does not end")
 
 
 def _inner(members: dict[str, object]) -> bytes:

@@ -142,7 +142,8 @@ def run_rejected(options: argparse.Namespace, settings: Settings) -> int:
 
 def _retry(options: argparse.Namespace, settings: Settings) -> int:
     from penstock.tools.rejected import query_runner  # noqa: PLC0415 - as above
-    from penstock.tools.rejected_retry import MAX_RETRIED, Repair, retry  # noqa: PLC0415 - as above
+    from penstock.tools.rejected_form import Repair  # noqa: PLC0415 - as above
+    from penstock.tools.rejected_retry import MAX_RETRIED, retry  # noqa: PLC0415 - as above
     from penstock.tools.sending import Sender  # noqa: PLC0415 - as above
 
     if not (options.ids or options.project or options.reason or options.since):

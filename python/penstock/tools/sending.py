@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from penstock.errors import PenstockError
 from penstock.tools.http_form import HttpForm, http_form
 from penstock.tools.log_view import RecordLike, core_errors
-from penstock.tools.v1_form import MAX_ANSWER_BYTES, is_v1, meaning_of
+from penstock.tools.v1_form import MAX_ANSWER_BYTES, is_v1, meaning_of, refusal_of
 
 # Above the 30 s that an answer at the level `table` may take by default.
 ANSWER_TIMEOUT_SECONDS: Final = 120.0
@@ -99,54 +99,50 @@ class Sender:
         """
         if record.problem is not None:
             raise SendError(f"it can't be read: {record.problem}", of_record=True)
-        status, told, _ = self._deliver(lambda: self._form(record), v1=is_v1(record))
+        status, told, _ = self._deliver(lambda now_us: _form(record, now_us))
         if status in _STORED_STATUSES:
             return True
         if status in _REFUSING_STATUSES and record.accepted + record.duplicates == 0:
             return False
         raise SendError(told, of_record=status in _REFUSING_STATUSES)
 
-    def send_form(self, form: HttpForm) -> str | None:
+    def send_form(self, form: Callable[[int], HttpForm]) -> str | None:
         """Send a request with one event in it and wait until the service has stored it.
+
+        Args:
+            form: Makes it, given the wall clock in microseconds since 1970: anew for each try.
 
         Returns:
             None, or the text that the service refused it with.
 
         Raises:
-            SendError: Another answer, or none.
+            SendError: Another answer, or none; or what `form` raises.
         """
-        status, told, answer = self._deliver(lambda: form)
+        status, told, answer = self._deliver(form)
         if status in _STORED_STATUSES:
             return None
         if status in _REFUSING_STATUSES:
-            return answer
+            return refusal_of(answer) or _shown(answer)
         raise SendError(told, of_record=False)
 
-    def _deliver(self, form: Callable[[], HttpForm], *, v1: bool = False) -> tuple[int, str, str]:
+    def _deliver(self, make: Callable[[int], HttpForm]) -> tuple[int, str, bytes]:
         """Send a request until the answer is another than 503; made anew for each try.
 
         Returns:
             The status, by capture v1 that which means the same; what was answered, in words; and
-            the beginning of its text.
+            its text.
         """
         waited = 0.0
         while True:
-            answered, retry_after, answer = self._post(form())
-            status = meaning_of(answered, answer) if v1 else answered
+            form = make(self._unix_micros())
+            answered, retry_after, answer = self._post(form)
+            status = meaning_of(answered, answer) if is_v1(form.target) else answered
             if status != 503 or waited >= MAX_WAIT_SECONDS:
-                text = _shown(answer)
-                return status, f"the service answered {answered}: {text}", text
+                return status, f"the service answered {answered}: {_shown(answer)}", answer
             # What may stay idle for a minute is not worth keeping.
             self.close()
             self._sleep(retry_after)
             waited += retry_after
-
-    def _form(self, record: RecordLike) -> HttpForm:
-        try:
-            with core_errors():
-                return http_form(record, self._unix_micros())
-        except PenstockError as error:
-            raise SendError(str(error), of_record=True) from error
 
     def _post(self, form: HttpForm) -> tuple[int, float, bytes]:
         """Send one request: status, seconds to wait, and the answer's text."""
@@ -173,6 +169,14 @@ class Sender:
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._connection.close()
+
+
+def _form(record: RecordLike, now_us: int) -> HttpForm:
+    try:
+        with core_errors():
+            return http_form(record, now_us)
+    except PenstockError as error:
+        raise SendError(str(error), of_record=True) from error
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -1,14 +1,11 @@
-"""What of a record of capture v1 stands in headers, and what an answer of that protocol means."""
+"""What of a request of capture v1 stands in headers, and what an answer of that protocol means."""
 
 from __future__ import annotations
 
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from penstock.tools.log_view import RecordLike
+from typing import Final
 
 _PREFIX: Final = "i/v1/"
 
@@ -16,31 +13,31 @@ _PREFIX: Final = "i/v1/"
 # unless told otherwise.
 MAX_ANSWER_BYTES: Final = 64 << 20
 
-# What says nothing that would be written into events: there is no slash in it.
-_NO_SDK_INFO: Final = "penstock-wal-replay"
-_USER_AGENT: Final = "penstock-wal-replay"
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def is_v1(record: RecordLike) -> bool:
-    """Tell whether a record came by capture v1, and so goes by it."""
-    return record.endpoint.startswith(_PREFIX)
+def is_v1(endpoint: str) -> bool:
+    """Tell whether what came by an endpoint came by capture v1, and so goes by it."""
+    return endpoint.startswith(_PREFIX)
 
 
-def v1_headers(record: RecordLike, now_us: int) -> dict[str, str]:
-    """Write the headers of a record's request.
+def v1_headers(
+    token: str, clock_us: int, *, tool: str, name: str, sdk_info: str | None = None
+) -> dict[str, str]:
+    """Write the headers of a request.
 
-    The client's clock is put forward by the record's age, as in `http_form`. The id of the request
-    is the same each time that the record is sent.
+    Args:
+        token: Of the project.
+        clock_us: What the client's clock shows now, microseconds since 1970.
+        tool: Who sends it.
+        name: Of the request; it has the same id each time that it is sent.
+        sdk_info: What the client said of itself. Without it nothing is said that would be written
+            into events: there is no slash in the name of the tool.
     """
-    sent_at_us = record.sent_at_us
-    clock_us = now_us if sent_at_us is None else sent_at_us + now_us - record.received_at_us
-    name = f"{record.lane}/{record.position}"
     return {
-        "Authorization": f"Bearer {record.request_token or ''}",
-        "User-Agent": _USER_AGENT,
-        "PostHog-Sdk-Info": record.sdk_info or _NO_SDK_INFO,
+        "Authorization": f"Bearer {token}",
+        "User-Agent": tool,
+        "PostHog-Sdk-Info": sdk_info or tool,
         "PostHog-Attempt": "1",
         "PostHog-Request-Id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
         "PostHog-Request-Timestamp": _time_text(clock_us),
@@ -64,6 +61,16 @@ def meaning_of(status: int, answer: bytes) -> int:
     if "retry" in words:
         return 503
     return 400 if words == {"drop"} else 200
+
+
+def refusal_of(answer: bytes) -> str | None:
+    """Give why the one event of a request was refused; None: no answer that says so."""
+    try:
+        (result,) = json.loads(answer)["results"].values()
+        details = result["details"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return details if isinstance(details, str) else None
 
 
 def _time_text(micros: int) -> str:

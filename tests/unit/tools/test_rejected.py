@@ -1,18 +1,21 @@
 """How refused events are named, chosen, and made ready to be sent again."""
 
+import email
 import json
 from datetime import UTC, datetime, timedelta
+from email.policy import HTTP
 
 import duckdb
 import pytest
 
 from penstock.tools.rejected import EventId, RefusedEvent, Selection, read_id, read_since
-from penstock.tools.rejected_retry import Repair, http_form_of
+from penstock.tools.rejected_form import Repair, http_form_of
 from penstock.tools.sending import SendError
 
 LANE = "0123456789abcdef" * 2
 RECEIVED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NOW_US = int(NOW.timestamp()) * 1_000_000
 
 
 def refused(raw='{"event":"e","properties":{"n":1}}', **changes):
@@ -34,9 +37,13 @@ def refused(raw='{"event":"e","properties":{"n":1}}', **changes):
     return RefusedEvent(**fields | changes)
 
 
+def form_of(event, repair=None):
+    return http_form_of(event, repair or Repair(), NOW_US)
+
+
 def sent(event, repair=None):
     """The body and the one event of a request; the last of a member's values counts."""
-    form = http_form_of(event, repair or Repair())
+    form = form_of(event, repair)
     body = json.loads(form.body)
     (item,) = body["batch"]
     return body, item
@@ -129,7 +136,7 @@ def test_id_and_time_of_its_own_are_kept():
     own = {"uuid": "0192f0c1-2345-7abc-8def-0123456789ab", "timestamp": "2025-01-01"}
     raw = json.dumps(own)
     first = f'[{{"penstock_retry_of":"{LANE}.48.3",{raw[1:]}]}}'
-    assert http_form_of(refused(raw), Repair()).body.endswith(first.encode())
+    assert form_of(refused(raw)).body.endswith(first.encode())
 
 
 def test_event_that_is_refused_again_keeps_the_id_of_its_first_place():
@@ -176,11 +183,92 @@ def test_wrong_id_is_replaced_only_if_asked():
     assert replaced == sent(refused())[1]["uuid"]
 
 
-def test_endpoint_that_reads_otherwise_is_kept_and_all_else_goes_to_batch():
-    for endpoint in ("engage", "s"):
-        assert http_form_of(refused(endpoint=endpoint), Repair()).target == endpoint
-    for endpoint in ("e", "penstock.v1.IngestService/Append"):
-        assert http_form_of(refused(endpoint=endpoint), Repair()).target == "batch"
+@pytest.mark.parametrize(
+    ("endpoint", "target"),
+    [
+        ("e", "batch"),
+        ("penstock.v1.IngestService/Append", "batch"),
+        ("engage", "engage"),
+        ("s", "s"),
+        ("i/v0/ai/batch", "i/v0/ai/batch"),
+        # A span is no event; what was made of it is.
+        ("i/v0/ai/otel", "i/v0/ai/batch"),
+        ("i/v0/ai", "i/v0/ai"),
+        ("i/v1/analytics/events", "i/v1/analytics/events"),
+        ("i/v1/ai/events", "i/v1/ai/events"),
+    ],
+)
+def test_event_goes_by_the_kind_of_route_that_refused_it(endpoint, target):
+    assert form_of(refused(endpoint=endpoint)).target == target
+
+
+V1_RAW = '{"event":"","options":{"process_person_profile":false},"session_id":"s","offset":5}'
+
+
+def test_event_of_capture_v1_goes_with_its_options_and_headers():
+    form = form_of(refused(V1_RAW, endpoint="i/v1/analytics/events"))
+    body = json.loads(form.body)
+    assert set(body) == {"created_at", "batch"}
+    (item,) = body["batch"]
+    assert item["options"] == {"process_person_profile": False}
+    assert item["session_id"] == "s"
+    # There it means nothing, and so moves no time.
+    assert item["timestamp"] == "2026-01-02T03:04:05.678901+00:00"
+    request_id = form.headers.pop("PostHog-Request-Id")
+    assert form.headers == {
+        "Content-Type": "application/json",
+        "Authorization": "Bearer phc_website",
+        "User-Agent": "penstock-rejected-retry",
+        # Without a slash, so that it is written into no event.
+        "PostHog-Sdk-Info": "penstock-rejected-retry",
+        "PostHog-Attempt": "1",
+        "PostHog-Request-Timestamp": "2026-01-31T12:00:00.000000+00:00",
+    }
+    other = form_of(refused(V1_RAW, endpoint="i/v1/analytics/events", batch_index=4))
+    assert other.headers["PostHog-Request-Id"] != request_id
+
+
+def parts_of(event, repair=None):
+    """The parts of a form by name, read by the standard library's reader of messages."""
+    form = form_of(event, repair)
+    head = "".join(f"{name}: {value}\r\n" for name, value in form.headers.items())
+    message = email.message_from_bytes(head.encode() + b"\r\n" + form.body, policy=HTTP)
+    return {
+        part.get_param("name", header="content-disposition"): json.loads(part.get_content())
+        for part in message.iter_parts()
+    }
+
+
+def test_event_of_a_form_goes_as_a_form():
+    raw = '{"event":"$ai_span","properties":{"a":{"b":"}"},"c":"x"}}'
+    form = form_of(refused(raw, endpoint="i/v0/ai"), Repair(token="phc_b"))
+    assert form.headers["Authorization"] == "Bearer phc_b"
+    parts = parts_of(refused(raw, endpoint="i/v0/ai"))
+    assert list(parts) == ["event", "event.properties"]
+    assert parts["event.properties"] == {"a": {"b": "}"}, "c": "x"}
+    assert parts["event"]["event"] == "$ai_span"
+    # A form refuses properties in two places.
+    assert parts["event"]["properties"] is None
+
+
+@pytest.mark.parametrize("own", ["5", '{"large":"own"}', "null"])
+def test_properties_that_are_set_replace_those_of_a_form(own):
+    event = refused(f'{{"properties":{own}}}', endpoint="i/v0/ai")
+    parts = parts_of(event, Repair(members={"properties": '{"n":1}'}))
+    assert parts["event.properties"] == {"n": 1}
+    assert parts["event"]["properties"] is None
+    assert "large" not in json.dumps(parts)
+
+
+def test_form_without_properties_has_one_part():
+    assert list(parts_of(refused('{"event":"e"}', endpoint="i/v0/ai"))) == ["event"]
+
+
+@pytest.mark.parametrize("endpoint", ["i/v0/ai", "i/v1/analytics/events"])
+@pytest.mark.parametrize("token", ["a\r\nHost: b", "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_token_that_cannot_stand_in_a_header_is_told(endpoint, token):
+    with pytest.raises(SendError, match="can't stand in a header"):
+        form_of(refused(endpoint=endpoint), Repair(token=token))
 
 
 def test_text_and_token_given_by_the_user_are_sent_instead():
@@ -200,10 +288,10 @@ def test_text_and_token_given_by_the_user_are_sent_instead():
 )
 def test_text_that_cannot_be_sent_is_told(raw, why):
     with pytest.raises(SendError, match=why) as caught:
-        http_form_of(refused(raw), Repair())
+        form_of(refused(raw))
     assert caught.value.of_record
 
 
 def test_text_of_any_depth_is_read():
     deep = '{"properties":' * 5000 + "{}" + "}" * 5000
-    assert deep[1:-1].encode() in http_form_of(refused(deep), Repair()).body
+    assert deep[1:-1].encode() in form_of(refused(deep)).body

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import PenstockError
+from penstock.tools.http_form import HttpForm
 from penstock.tools.sending import MAX_WAIT_SECONDS, Sender, SendError
 from penstock.tools.wal_replay import send_records
 from support.log_records import FakeRecord
@@ -136,6 +137,39 @@ def test_who_answers_otherwise_does_not_speak_capture_v1(service, sender, answer
     with pytest.raises(SendError, match="answered 200") as caught:
         sender.send(FakeRecord(endpoint=V1))
     assert not caught.value.of_record
+
+
+def test_a_form_is_made_anew_for_each_try_and_refused_in_the_words_of_its_protocol(service):
+    clock = iter((1, 2))
+    sender = Sender(service.url, sleep=lambda _: None, unix_micros=lambda: next(clock))
+    made = []
+
+    def form(now_us):
+        made.append(now_us)
+        return HttpForm(V1, {}, b"{}")
+
+    service.answers = [
+        (200, {}, v1_answer("retry")),
+        (200, {}, b'{"results":{"u":{"result":"drop","details":"invalid_options"}}}'),
+    ]
+    assert sender.send_form(form) == "invalid_options"
+    assert made == [1, 2]
+    sender.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "refusal"),
+    [
+        (V1, (200, {}, v1_answer("warning")), None),
+        (V1, (200, {}, v1_answer("drop")), v1_answer("drop").decode()),
+        (V1, (400, {}, b'{"error":"x"}'), '{"error":"x"}'),
+        ("batch", (400, {}, b"no"), "no"),
+        ("batch", (200, {}, b'{"status":"Ok"}'), None),
+    ],
+)
+def test_a_form_is_stored_or_refused_as_its_protocol_says(service, sender, target, answer, refusal):
+    service.answers = [answer]
+    assert sender.send_form(lambda _: HttpForm(target, {}, b"{}")) == refusal
 
 
 def test_a_wrong_address_is_no_refusal_of_a_record(service, sender):
