@@ -72,6 +72,8 @@ pub(crate) enum Inner {
     /// `$snapshot_data` as SDKs send it, `$snapshot_items` as PostHog's service passes it on.
     SnapshotData,
     ProductTourId,
+    /// Its presence alone says that a service of its own captured the event.
+    CaptureInternal,
 }
 
 static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
@@ -94,13 +96,14 @@ static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
     (b"$snapshot_data", Inner::SnapshotData as usize),
     (b"$snapshot_items", Inner::SnapshotData as usize),
     (b"$product_tour_id", Inner::ProductTourId as usize),
+    (b"capture_internal", Inner::CaptureInternal as usize),
 ]);
 
 /// Autocapture's elements: taken out of the properties once there is a chain of them.
 pub(crate) const ELEMENTS_KEY: &str = "$elements";
 
 const ROOT_COUNT: usize = Root::Options as usize + 1;
-const INNER_COUNT: usize = Inner::ProductTourId as usize + 1;
+const INNER_COUNT: usize = Inner::CaptureInternal as usize + 1;
 
 /// Places by field, and one that nobody reads for the keys that name none.
 type RootPlaces = [Value; ROOT_COUNT + 1];

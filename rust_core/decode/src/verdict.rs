@@ -15,6 +15,9 @@ use crate::timestamps::{self, Claim, Clocks, Computed};
 use crate::token::Resolved;
 use crate::{elements, properties, uuids};
 
+/// The address of what a service of its own sent (`capture_internal`), instead of the client's.
+pub(crate) const INTERNAL_ADDRESS: &str = "127.0.0.1";
+
 /// Longest session id of a snapshot (`posthog-protocol.md` §3.9).
 const MAX_SESSION_ID_BYTES: usize = 70;
 
@@ -129,6 +132,10 @@ impl<'a> Judge<'a> {
             Text::EMPTY
         };
         let propertyless = self.is_propertyless(raw, &mut warnings);
+        let mut ip = self.ip(raw[Inner::Ip], &mut warnings);
+        if ip == ClientIp::Unsaid && !raw[Inner::CaptureInternal].is_absent() {
+            ip = ClientIp::Given(self.write(INTERNAL_ADDRESS));
+        }
         let given = uuid.unwrap_or_default();
         let made = || uuids::make_v7(timestamp_us, self.context.uuid_seed, index);
         // An event that isn't stored as one needs no id.
@@ -158,7 +165,7 @@ impl<'a> Judge<'a> {
             lib: self.optional(raw[Inner::Lib], false, &mut warnings),
             lib_version: self.optional(raw[Inner::LibVersion], false, &mut warnings),
             elements_chain,
-            ip: self.ip(raw[Inner::Ip], &mut warnings),
+            ip,
             propertyless,
             warnings,
             raw: Text::in_body(raw.whole.start(), raw.whole.end()),

@@ -166,6 +166,38 @@ fn only_an_absent_ip_leaves_the_requests_address_standing() {
     }
 }
 
+#[test]
+fn what_a_service_of_its_own_captures_has_its_own_address() {
+    for (properties, expected) in [
+        (r#""capture_internal":true"#, Some("127.0.0.1")),
+        // The key says it, whatever stands behind it.
+        (r#""capture_internal":null"#, Some("127.0.0.1")),
+        (r#""capture\u005finternal":0"#, Some("127.0.0.1")),
+        // An address of its own is not that of the request.
+        (r#""capture_internal":1,"$ip":"1.1.1.1""#, Some("1.1.1.1")),
+        (r#""a":{"capture_internal":true}"#, None),
+    ] {
+        let (batch, event) = one(&format!(
+            r#"{{"event":"e","distinct_id":"d","properties":{{{properties}}}}}"#
+        ));
+        let found = match event.ip {
+            ClientIp::Given(ip) => Some(batch.view().get(ip)),
+            ClientIp::Unsaid | ClientIp::Withheld => None,
+        };
+        assert_eq!(found, expected, "{properties}");
+        assert_eq!(
+            batch.view().get(event.properties),
+            format!("{{{properties}}}")
+        );
+    }
+    let (_, event) =
+        one(r#"{"event":"e","distinct_id":"d","properties":{"capture_internal":true,"$ip":null}}"#);
+    assert_eq!(event.ip, ClientIp::Withheld);
+    let (_, event) =
+        one(r#"{"event":"e","distinct_id":"d","capture_internal":true,"properties":{}}"#);
+    assert_eq!(event.ip, ClientIp::Unsaid);
+}
+
 /// The column and the properties of an event with these.
 fn chain_of(properties: &str) -> (Option<String>, String, Vec<Warning>) {
     let (batch, event) = one(&format!(

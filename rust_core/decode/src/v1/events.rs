@@ -14,7 +14,7 @@ use crate::json::{Replaced, Value, slice};
 use crate::json_text::push_string;
 use crate::properties::{self, Rewrite};
 use crate::token::Resolved;
-use crate::verdict::{Judge, add_replaced, text_of};
+use crate::verdict::{INTERNAL_ADDRESS, Judge, add_replaced, text_of};
 
 /// Longest name of an event in bytes.
 const MAX_EVENT_NAME_BYTES: usize = 200;
@@ -24,9 +24,6 @@ const MAX_DISTINCT_ID_BYTES: usize = 200;
 
 /// What no one stores any more.
 const PERFORMANCE_EVENT: &str = "$performance_event";
-
-/// The address of what a service of its own sent (`capture_internal`).
-const INTERNAL_ADDRESS: &str = "127.0.0.1";
 
 /// Ids that broken clients send, in lower case: whoever they stand for is no person.
 const NOBODY: [&str; 20] = [

@@ -157,6 +157,9 @@ impl Reader<'_> {
                 text
             })
         });
+        if inner("$ip").is_none() && inner("capture_internal").is_some() {
+            texts[5] = Some("127.0.0.1".to_owned());
+        }
         let readable = !(too_large || element.too_deep || bad_properties);
         let (without_elements, is_lone) = if readable && !is_upload {
             self.take_elements(&members_if_object(properties), &mut texts[4])

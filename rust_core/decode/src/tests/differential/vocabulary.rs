@@ -63,7 +63,7 @@ pub(super) const KEYS: [&str; 16] = [
     "",
 ];
 
-pub(super) const INNER_KEYS: [&str; 21] = [
+pub(super) const INNER_KEYS: [&str; 22] = [
     "$session_id",
     "$window_id",
     "$lib",
@@ -79,6 +79,7 @@ pub(super) const INNER_KEYS: [&str; 21] = [
     "$cookieless_mode",
     "distinct_id",
     "$ignore_sent_at",
+    "capture_internal",
     "$set",
     "$set_once",
     "$groups",
