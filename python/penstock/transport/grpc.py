@@ -25,6 +25,7 @@ from penstock.errors import ListenError
 from penstock.logs import logger
 from penstock.outcomes import outcome_of, refusal_text
 from penstock.retry_info import DETAILS_KEY, status_with_retry
+from penstock.transport.bearer import bearer_token
 from penstock.transport.grpc_limits import (
     HEALTH_SECONDS,
     LARGE_ANSWER_BYTES,
@@ -46,7 +47,6 @@ _log = logger("grpc")
 SERVICE_NAME: Final = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 METHOD: Final = f"/{SERVICE_NAME}/Append"
 
-_BEARER: Final = "bearer "
 # Retryable refusals that name no delay of their own.
 _DEFAULT_RETRY_SECONDS: Final = 1
 # As the core says it: a restart is mostly over by then.
@@ -141,7 +141,7 @@ class GrpcFront:
 
     async def _answer(self, context: Any) -> bytes:  # noqa: ANN401 - as above
         try:
-            token = bearer_token(context.invocation_metadata() or ())
+            token = metadata_token(context.invocation_metadata() or ())
         except ValueError as error:
             await self._refuse_here(context, "invalid_token", str(error))
         if self._draining:
@@ -230,7 +230,7 @@ class GrpcFront:
             await self._health.set(service, status)
 
 
-def bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+def metadata_token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     """Take the token out of `authorization: Bearer …`; None if there is none.
 
     Raises:
@@ -240,9 +240,9 @@ def bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     for key, value in metadata:
         if key != "authorization" or not isinstance(value, str):
             continue
-        if value[: len(_BEARER)].lower() != _BEARER or not value[len(_BEARER) :].strip():
+        found = bearer_token(value)
+        if found is None:
             raise ValueError("authorization must be: Bearer <token>")
-        found = value[len(_BEARER) :].strip()
         if token not in (None, found):
             raise ValueError("two authorizations that differ")
         token = found

@@ -29,18 +29,9 @@ MAX_BODY_BYTES: Final = {FORMS: 28 << 20, EXPORTS: 4 << 20}
 
 PROTOBUF: Final = b"application/x-protobuf"
 
-_BEARER: Final = b"bearer "
-
 # Numbers of gRPC statuses for refusals that HTTP itself makes.
 _NUMBERS: Final = {400: 3, 401: 16, 405: 12, 408: 4, 413: 3, 500: 13, 503: 14}
 _UNKNOWN: Final = 2
-
-
-def bearer_token(authorization: bytes | None) -> str | None:
-    """Take the token out of `Authorization: Bearer …`; None: there is none."""
-    if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
-        return None
-    return authorization[len(_BEARER) :].strip().decode("latin-1") or None
 
 
 def export_type(content_type: bytes | None) -> bytes:

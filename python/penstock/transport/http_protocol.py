@@ -15,7 +15,8 @@ import httptools
 
 from penstock.logs import logger
 from penstock.transport import http_headers
-from penstock.transport.http_ai import EXPORTS, URL_MARKS, bearer_token, export_type
+from penstock.transport.bearer import bearer_token
+from penstock.transport.http_ai import EXPORTS, URL_MARKS, export_type
 from penstock.transport.http_call import verdict_of_answer
 from penstock.transport.http_connection import HttpConnection
 from penstock.transport.http_forwarded import client_of
@@ -323,7 +324,7 @@ class HttpProtocol(HttpConnection):
         kept = self._kept_headers or {}
         head = (
             kept.get(http_headers.CONTENT_TYPE, b"").decode("latin-1"),
-            bearer_token(kept.get(http_headers.AUTHORIZATION)),
+            bearer_token(kept.get(http_headers.AUTHORIZATION, b"").decode("latin-1")),
             None if self._query is None else self._query.sent_at_us,
         )
         self._submit_with(self.front.submit_ai, request, body, coding, head)

@@ -17,7 +17,7 @@ from penstock.outcomes import OUTCOMES
 from penstock.retry_info import DETAILS_KEY, retry_delay_seconds, status_with_retry
 from penstock.transport import grpc as front_module
 from penstock.transport import grpc_limits as limits_module
-from penstock.transport.grpc import METHOD, GrpcFront, bearer_token, peer_address
+from penstock.transport.grpc import METHOD, GrpcFront, metadata_token, peer_address
 from penstock.transport.grpc_limits import (
     LOOKAHEAD_BYTES,
     MAX_STREAMS_PER_CONNECTION,
@@ -348,13 +348,13 @@ async def test_client_gives_up_when_the_next_try_would_be_too_late(served: Serve
     ],
 )
 def test_bearer_token_is_found(metadata, token: str | None) -> None:
-    assert bearer_token(metadata) == token
+    assert metadata_token(metadata) == token
 
 
 @pytest.mark.parametrize("values", [["Bearer"], ["Bearer "], ["Basic x"], ["Bearer x", "Bearer y"]])
 def test_other_authorizations_are_refused(values: list[str]) -> None:
     with pytest.raises(ValueError, match="authorization"):
-        bearer_token([("authorization", value) for value in values])
+        metadata_token([("authorization", value) for value in values])
 
 
 @pytest.mark.parametrize(
