@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from penstock.errors import PenstockError
+from penstock.tools.directories import sync_directory
 
 MARKS_FILE: Final = "imports.json"
 MARKS_FORMAT: Final = 1
@@ -86,8 +87,4 @@ def write_marks(data_dir: Path, marks: Marks) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_directory(data_dir)

@@ -7,7 +7,6 @@ if the service turns out to be that server, its log is asked what it made of the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 from penstock.cli_output import write_rows
 from penstock.errors import DataDirectoryError, PenstockError
+from penstock.tools.directories import sync_directory
 from penstock.tools.importing import ImportTarget
 from penstock.tools.log_view import RecordLike, core_errors, count_text, time_text
 from penstock.tools.sending import Sender, SendError
@@ -263,14 +263,6 @@ def move_to_done(path: Path) -> Path:
         target = folder / f"{path.name}.{number}"
     path.rename(target)
     # The new name before the old one's end: a power cut in between leaves two names, not none.
-    _sync(folder)
-    _sync(path.parent)
+    sync_directory(folder)
+    sync_directory(path.parent)
     return target
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
