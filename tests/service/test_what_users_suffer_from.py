@@ -208,6 +208,20 @@ def test_row_9_a_truncated_gzip_body_is_refused_and_counted(running_server):
     assert metric(running_server, line) == before + 4
 
 
+def test_row_9_whose_gzip_is_truncated_can_be_found_out(running_server):
+    whole = gzip.compress(json.dumps(batch(event("row-9-secret"))).encode())
+    agent = f"posthog-web/1.268 ({uuid.uuid4()})"
+    sent = whole[: len(whole) // 2]
+    headers = [("User-Agent", agent)]
+    assert running_server.request("POST", "/e/", body=sent, headers=headers).status == 400
+    page = running_server.get_admin("/refused").body.decode()
+    (line,) = [line for line in page.splitlines() if agent in line]
+    assert f"  400  /e  {len(sent)} bytes  " in line
+    assert line.endswith("invalid GZIP data: the body is cut short or damaged")
+    # On its own listener only, which need not be public.
+    assert running_server.request("GET", "/refused").status == 404
+
+
 @pytest.mark.parametrize("path", CAPTURE_ENDPOINTS)
 def test_row_10_no_path_is_redirected_with_or_without_its_slash(running_server, path):
     for ending in ("", "/", "?", "/?", "?a=b"):

@@ -27,6 +27,7 @@ def admin_front(pages: AdminPages) -> HttpFront:
             ("/healthz", pages.healthz),
             ("/readyz", pages.readyz),
             ("/metrics", pages.metrics),
+            ("/refused", pages.refused),
         )
     )
     return HttpFront("admin", routes=routes, limits=limits)

@@ -85,6 +85,10 @@ class AdminPages:
         text = "".join(part if part.endswith("\n") else f"{part}\n" for part in parts if part)
         return Page(200, _METRICS_TYPE, text.encode())
 
+    def refused(self) -> Page:
+        """Tell of the newest refused requests, by HTTP, without their payload (SEC-2)."""
+        return Page(200, TEXT, self._front.refused.page().encode())
+
     def status(self) -> Page:
         """Give a page for people."""
         core = self._engine.core
@@ -98,7 +102,7 @@ class AdminPages:
             f"http connections: {len(self._front.connections)}",
             f"grpc calls: {self._grpc.calls}",
             "",
-            "/healthz  /readyz  /metrics",
+            "/healthz  /readyz  /metrics  /refused",
             "",
         ]
         return Page(200, TEXT, "\n".join(lines).encode())

@@ -14,6 +14,7 @@ from penstock.transport import http_responses
 from penstock.transport.http_limits import READ_BYTES
 from penstock.transport.http_protocol import HttpProtocol
 from penstock.transport.http_query import read_query
+from penstock.transport.http_refused import RefusedRequests
 from penstock.transport.http_request import refused_here
 from penstock.transport.http_routes import (
     UNKNOWN,
@@ -42,7 +43,7 @@ _FILE_THREADS: Final = 2
 
 _COME_BACK: Final = refused_here("shutting_down", "", 2)
 
-Submit = Callable[[object, bytes, int, int, int | None, str | None], Any]
+Submit = Callable[[object, bytes, int, int, int | None, str | None, bytes | None], Any]
 FindCall = Callable[[bytes, bytes], "Call | None"]
 SubmitAi = Callable[[object, bytes, int, int, "AiHead", str | None], Any]
 SubmitV1 = Callable[[object, bytes, int, int | None, "V1Headers", str | None], Any]
@@ -63,6 +64,7 @@ class HttpFront:
         date: The date header of this second.
         read_buffer: Where every read of every connection goes, to be fed before the next.
         success: The whole common answer of this second.
+        refused: The newest requests of capture that were refused.
         draining: Whether new requests are refused because the service stops.
     """
 
@@ -85,6 +87,7 @@ class HttpFront:
         "received_bytes",
         "receiving_bytes",
         "routes",
+        "refused",
         "sent_bytes",
         "submit",
         "submit_ai",
@@ -127,6 +130,7 @@ class HttpFront:
         self.receiving_bytes = 0
         self.counts: dict[tuple[str, int], int] = {}
         self._clock = clock
+        self.refused = RefusedRequests()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.now = clock() if clock else 0.0

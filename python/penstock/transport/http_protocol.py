@@ -102,6 +102,7 @@ class HttpProtocol(HttpConnection):
         "_transfer_encoding",
         "_upgrading",
         "_url",
+        "_user_agent",
     )
 
     def __init__(self, front: HttpFront) -> None:
@@ -132,6 +133,7 @@ class HttpProtocol(HttpConnection):
         self._query: Query | None = None
         # By kind, where the URL may be one of a route that looks at them.
         self._kept_headers: dict[int, bytes] | None = None
+        self._user_agent: bytes | None = None
         self._verdict = None
         self._body = None
         self._pieces = None
@@ -194,8 +196,11 @@ class HttpProtocol(HttpConnection):
             kind = learn(name)
         if kind and kind < http_headers.AUTHORIZATION:
             self._keep(kind, value)
-        elif kind and self._kept_headers is not None:
-            self._kept_headers[kind] = value
+        elif kind:
+            if kind == http_headers.USER_AGENT:
+                self._user_agent = value
+            if self._kept_headers is not None:
+                self._kept_headers[kind] = value
 
     def on_headers_complete(self) -> None:
         """Decide what can be decided before the body is read."""
@@ -209,6 +214,7 @@ class HttpProtocol(HttpConnection):
         if route is None:
             route, self._query = front.find_route(self._url)
         request = HttpRequest(self, route)
+        request.user_agent = self._user_agent
         self._reading = request
         self.pending.append(request)
         parser = self._parser

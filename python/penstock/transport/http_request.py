@@ -77,6 +77,7 @@ class HttpRequest:
         beacon: Whether success is 204.
         continue_due: Whether `100 Continue` is owed once it is its turn.
         fully_read: Whether nothing of it is still to come.
+        user_agent: Who sends it, by its own word.
     """
 
     __slots__ = (
@@ -89,6 +90,7 @@ class HttpRequest:
         "held_bytes",
         "protocol",
         "route",
+        "user_agent",
     )
 
     def __init__(self, protocol: HttpConnection, route: Route) -> None:
@@ -101,6 +103,7 @@ class HttpRequest:
         self.beacon = False
         self.continue_due = False
         self.fully_read = False
+        self.user_agent: bytes | None = None
 
     def __call__(self, result: Any) -> None:  # noqa: ANN401 - one of two without a common type
         """Take the result: the core has stored the events at their ack level, or refused (ACK-1).
@@ -119,6 +122,8 @@ class HttpRequest:
 
     def finish(self, verdict: Verdict) -> None:
         """Answer in words."""
+        if verdict.status >= 400 and self.route.endpoint:
+            self._tell_refused(verdict)
         export_type = None if self.facts is None else self.facts.export_type
         if export_type is not None:
             verdict = _of_export(verdict, export_type)
@@ -138,6 +143,17 @@ class HttpRequest:
             self._send_file(file, wanted=verdict.status == 200 and not facts.head)
         protocol.hold(self, len(self.answer))
         protocol.answered(self)
+
+    def _tell_refused(self, verdict: Verdict) -> None:
+        front = self.protocol.front
+        front.refused.add(
+            date=front.date,
+            route=self.route.name,
+            status=verdict.status,
+            body_bytes=self.held_bytes,
+            user_agent=self.user_agent,
+            words=verdict.body,
+        )
 
     def _send_file(self, file: StaticFile, *, wanted: bool) -> None:
         # Of a connection that is lost nobody would send it any more.
