@@ -87,6 +87,7 @@ class SdkAnswers:
         self._token_of = token_of
         folder = settings.static_dir
         self._files = None if folder is None else StaticFiles(folder)
+        self._warn_without_recorder()
         signals = [DroppedSignals(signal) for signal in _SIGNALS]
         self._fixed = _FIXED | {
             f"{before}/{call.name}".encode(): call
@@ -97,6 +98,19 @@ class SdkAnswers:
     def replace_projects(self, settings: Settings) -> None:
         """Take over other projects and remote configs: all of them at once."""
         self._projects = ProjectConfigs(settings)
+        self._warn_without_recorder()
+
+    def _warn_without_recorder(self) -> None:
+        """Say it if pages are told to record, and won't find what does it.
+
+        It is no error of the settings: apps, and pages that bundle the recorder, need no file.
+        """
+        if self._projects.record_sessions and not (self._files and self._files.has_recorder):
+            _log.warning(
+                "no_recorder",
+                advice="sessionRecording is on: web pages load lazy-recorder.js from /static/, so "
+                "name static_dir, with the npm package posthog-js unpacked there",
+            )
 
     def find(self, path: bytes, query: bytes) -> Call | None:
         """Find the call of a URL; None: it leads nowhere.

@@ -17,9 +17,10 @@ class ProjectConfigs:
     Attributes:
         open: Whether any token is taken, since no project is named.
         default: The config of whoever has none of his own.
+        record_sessions: Whether anybody is told to.
     """
 
-    __slots__ = ("_by_token", "default", "open")
+    __slots__ = ("_by_token", "default", "open", "record_sessions")
 
     def __init__(self, settings: Settings) -> None:
         servers = settings.remote_config
@@ -29,6 +30,8 @@ class ProjectConfigs:
         for project in settings.projects.values():
             config = ProjectConfig(project.remote_config, servers)
             self._by_token |= dict.fromkeys(project.tokens, config)
+        told = self._by_token.values() if settings.projects else (self.default,)
+        self.record_sessions = any(config.content["sessionRecording"] for config in told)
 
     def find(self, token: str) -> ProjectConfig | None:
         """Find the config of a token; None: it is not known here, or can be no token."""

@@ -30,6 +30,9 @@ _MAX_PATH_BYTES: Final = 512
 _PLACES: Final = (".", "dist", "package/dist", "node_modules/posthog-js/dist")
 ARRAY_JS: Final = b"array.js"
 
+# What array.js, and the package in a bundle, load to record sessions, by its versions.
+_RECORDERS: Final = ("lazy-recorder.js", "posthog-recorder.js", "recorder.js")
+
 # Pages ask again after it, and a new version is then taken up; PostHog's own has the same order.
 _CACHE_CONTROL: Final = b"public, max-age=300"
 
@@ -82,6 +85,7 @@ class StaticFiles:
 
     Attributes:
         opened: Files that are open now.
+        has_recorder: Whether pages find there what records sessions; as it was at the start.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -89,6 +93,7 @@ class StaticFiles:
         found = next((place for place in places if (place / "array.js").is_file()), None)
         self._root = (found or folder).resolve()
         self.opened: set[StaticFile] = set()
+        self.has_recorder = any((self._root / name).is_file() for name in _RECORDERS)
         if found is None:
             _log.warning(
                 "no_array_js",

@@ -4,6 +4,7 @@ import json
 import logging
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.config import Project, RemoteConfig, Settings
@@ -141,3 +142,46 @@ def test_that_telemetry_is_dropped_is_said_once(caplog):
             assert call is not None
             assert call.by_head(b"POST") is not None
     assert len(caplog.records) == 1
+
+
+RECORDS = RemoteConfig(session_recording=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "file", "warned"),
+    [
+        (Settings(), None, False),
+        (Settings(remote_config=RECORDS), None, True),
+        (Settings(remote_config=RECORDS), "array.js", True),
+        (Settings(remote_config=RECORDS), "lazy-recorder.js", False),
+        (Settings(projects={"a": Project(tokens=["t"], remote_config=RECORDS)}), None, True),
+        (
+            Settings(remote_config=RemoteConfig(extra={"sessionRecording": {"endpoint": "/s/"}})),
+            None,
+            True,
+        ),
+        # Nobody is told what holds where a project says nothing.
+        (
+            Settings(
+                remote_config=RECORDS,
+                projects={
+                    "a": Project(tokens=["t"], remote_config=RemoteConfig(session_recording=False))
+                },
+            ),
+            None,
+            False,
+        ),
+    ],
+)
+def test_recording_without_a_recorder_is_said_at_the_start(
+    settings, file, warned, tmp_path, caplog
+):
+    if file is not None:
+        (tmp_path / file).write_bytes(b"")
+        settings = msgspec.structs.replace(settings, static_dir=tmp_path)
+    with caplog.at_level(logging.WARNING):
+        answers = answers_of(settings)
+        first = [record.message for record in caplog.records].count("no_recorder")
+        answers.replace_projects(settings)
+    assert [record.message for record in caplog.records].count("no_recorder") == 2 * first
+    assert first == warned
