@@ -77,7 +77,7 @@ def test_every_event_has_its_result_in_the_order_of_the_request(running_server):
         (uuids[1], "drop", "missing_event_name"),
         (uuids[2], "drop", "event_name_too_long"),
         (uuids[3], "drop", "distinct_id_too_large"),
-        (uuids[4], "warning", "person_processing_disabled"),
+        (uuids[4], "ok", "person_processing_disabled"),
         (uuids[5], "drop", "invalid_event_timestamp"),
         (uuids[6], "drop", "malformed_event_properties"),
         (uuids[7], "drop", "invalid_options"),
@@ -226,7 +226,8 @@ TWICE = event()
     [
         (GOOD, {"Authorization": None}, (401, "missing_authorization")),
         (GOOD, {"Authorization": None, "Content_Type": None}, (401, "missing_authorization")),
-        (GOOD, {"Authorization": "Basic cGhj"}, (401, "missing_authorization")),
+        (GOOD, {"Authorization": "Basic cGhj"}, (400, "invalid_header_value")),
+        (GOOD, {"Authorization": "Bearer "}, (400, "invalid_header_value")),
         (GOOD, {"Authorization": "Bearer phx_a"}, (401, "invalid_api_token")),
         (GOOD, {"User_Agent": None}, (400, "missing_required_headers")),
         (GOOD, {"PostHog_Sdk_Info": None}, (400, "missing_required_headers")),

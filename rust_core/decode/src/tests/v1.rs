@@ -337,7 +337,7 @@ fn ids_that_stand_for_nobody_are_stored_without_a_person_and_said() {
             "{id}"
         );
         let answer = String::from_utf8(write_results(&batch, true)).unwrap();
-        let told = r#"{"result":"warning","details":"person_processing_disabled"}"#;
+        let told = r#"{"result":"ok","details":"person_processing_disabled"}"#;
         assert!(answer.contains(told), "{answer}");
     }
     for id in ["1", "00", "users", "nobody", "undefined1", "userid"] {
@@ -358,7 +358,7 @@ fn results_stand_in_the_order_of_the_request_and_say_what_is_to_be_sent_again() 
         format!(
             "{{\"results\":{{\
              \"ffffffff-ac96-774b-bcce-000000000002\":\
-             {{\"result\":\"warning\",\"details\":\"person_processing_disabled\"}},\
+             {{\"result\":\"ok\",\"details\":\"person_processing_disabled\"}},\
              \"01890a5d-ac96-774b-bcce-000000000000\":\
              {{\"result\":\"drop\",\"details\":\"missing_event_name\"}},\
              \"{UUID}\":{{\"result\":\"ok\"}}}}}}"

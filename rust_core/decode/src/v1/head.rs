@@ -37,11 +37,11 @@ pub struct Head {
 
 /// Checks the headers, in the order in which PostHog's service does.
 ///
-/// Errors: [`Code::MissingAuthorization`], [`Code::MissingHeaders`], [`Code::InvalidToken`],
-/// [`Code::UnsupportedContentType`], [`Code::UnsupportedCoding`], [`Code::InvalidHeader`]. Details
+/// Errors: [`Code::MissingAuthorization`], [`Code::MissingHeaders`], [`Code::InvalidHeader`],
+/// [`Code::InvalidToken`], [`Code::UnsupportedContentType`], [`Code::UnsupportedCoding`]. Details
 /// name headers, and nothing of their values (SEC-2).
 pub fn read_head(raw: &RawHead<'_>) -> Result<Head, Refusal> {
-    let bearer = raw.authorization.and_then(bearer_of).ok_or_else(|| {
+    let authorization = raw.authorization.ok_or_else(|| {
         let detail = "send Authorization: Bearer with the project's token";
         Refusal::new(Code::MissingAuthorization, detail)
     })?;
@@ -60,6 +60,9 @@ pub fn read_head(raw: &RawHead<'_>) -> Result<Head, Refusal> {
     if !missing.is_empty() {
         return Err(Refusal::new(Code::MissingHeaders, missing.join(", ")));
     }
+    let invalid = |detail: &str| Refusal::new(Code::InvalidHeader, detail);
+    let bearer = bearer_of(authorization)
+        .ok_or_else(|| invalid("Authorization is not Bearer with the project's token"))?;
     // Bytes above ASCII make no token, and none of the other texts that are read here.
     let text =
         |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
@@ -72,7 +75,6 @@ pub fn read_head(raw: &RawHead<'_>) -> Result<Head, Refusal> {
         let detail = "send gzip, deflate, br, zstd or none";
         Refusal::new(Code::UnsupportedCoding, detail)
     })?;
-    let invalid = |detail: &str| Refusal::new(Code::InvalidHeader, detail);
     if uuids::parse(text(raw.request_id).trim()).is_none() {
         return Err(invalid("PostHog-Request-Id is not a UUID"));
     }
@@ -91,14 +93,16 @@ pub fn read_head(raw: &RawHead<'_>) -> Result<Head, Refusal> {
     })
 }
 
-/// What stands behind the scheme `Bearer`, in letters of any case; `None` for another scheme.
+/// What stands behind the scheme `Bearer`, in letters of any case; `None` for another scheme, or for
+/// nothing.
 fn bearer_of(authorization: &[u8]) -> Option<&[u8]> {
     const SCHEME: &[u8] = b"bearer";
     let (scheme, rest) = authorization
         .trim_ascii_start()
         .split_at_checked(SCHEME.len())?;
-    let ends = rest.first().is_none_or(u8::is_ascii_whitespace);
-    (scheme.eq_ignore_ascii_case(SCHEME) && ends).then(|| rest.trim_ascii())
+    let ends = rest.first().is_some_and(u8::is_ascii_whitespace);
+    let token = rest.trim_ascii();
+    (scheme.eq_ignore_ascii_case(SCHEME) && ends && !token.is_empty()).then_some(token)
 }
 
 fn is_json(content_type: &str) -> bool {

@@ -35,29 +35,32 @@ fn headers_as_sdks_send_them_are_taken() {
 
 #[test]
 fn the_token_is_looked_at_first() {
+    let refusal = read_head(&RawHead::default()).unwrap_err();
+    assert_eq!(refusal.code, Code::MissingAuthorization);
+    // As in PostHog's service: what is there, and is none, is a header of a wrong value.
     for authorization in [
-        None,
-        Some(&b""[..]),
-        Some(b"phc_a"),
-        Some(b"Basic cGhj"),
-        Some(b"Bearerphc_a"),
-        Some(b"Bear"),
+        &b""[..],
+        b"phc_a",
+        b"Basic cGhj",
+        b"Bearerphc_a",
+        b"Bear",
+        b"Bearer",
+        b"Bearer  ",
     ] {
         let head = RawHead {
-            authorization,
-            ..RawHead::default()
+            authorization: Some(authorization),
+            ..good()
         };
         let refusal = read_head(&head).unwrap_err();
-        assert_eq!(
-            refusal.code,
-            Code::MissingAuthorization,
-            "{authorization:?}"
-        );
+        assert_eq!(refusal.code, Code::InvalidHeader, "{authorization:?}");
+        let bare = RawHead {
+            authorization: Some(authorization),
+            ..RawHead::default()
+        };
+        assert_eq!(read_head(&bare).unwrap_err().code, Code::MissingHeaders);
     }
     for (authorization, reason) in [
-        (&b"Bearer"[..], "empty"),
-        (b"Bearer  ", "empty"),
-        (b"Bearer phx_a", "personal_api_key"),
+        (&b"Bearer phx_a"[..], "personal_api_key"),
         (b"Bearer \xff", "not_ascii"),
         (&[b"Bearer ".as_slice(), &[b'a'; 65]].concat(), "too_long"),
     ] {
