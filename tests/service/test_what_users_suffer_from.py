@@ -339,7 +339,20 @@ def test_row_17_a_distinct_id_is_cut_at_200_characters_and_it_is_said(running_se
     assert send(running_server, batch(*sent)).status == 200
     found = rows(running_server, name, "distinct_id, warnings, batch_index")
     assert [row["distinct_id"] for row in found] == [sign * 200] * 2
-    assert [row["warnings"] for row in found] == [None, ["distinct_id_truncated"]]
+    told = ["distinct_id_truncated", "distinct_id_length:201"]
+    assert [row["warnings"] for row in found] == [None, told]
+
+
+def test_row_17_how_long_the_whole_id_was_tells_a_blob_from_an_id(running_server):
+    name = name_of(17)
+    blob = {"user": "é" * 5000, "a": [1, 2]}
+    text = json.dumps(blob, separators=(",", ":"), ensure_ascii=False)
+    sent = [event(name, distinct_id=blob), event(name, distinct_id=text)]
+    body = json.dumps(batch(*sent), indent=2, ensure_ascii=False).encode()
+    assert running_server.request("POST", "/batch/", body=body).status == 200
+    for row in rows(running_server, name, "distinct_id, warnings, batch_index"):
+        assert row["distinct_id"] == text[:200]
+        assert row["warnings"] == ["distinct_id_truncated", f"distinct_id_length:{len(text)}"]
 
 
 def test_row_18_lone_surrogates_cost_neither_the_event_nor_its_batch(running_server):

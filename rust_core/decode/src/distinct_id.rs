@@ -9,7 +9,8 @@ pub(crate) const MAX_CODE_POINTS: usize = 200;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     pub(crate) replaced: Replaced,
-    pub(crate) truncated: bool,
+    /// Code points that it had before it was cut.
+    pub(crate) truncated: Option<usize>,
 }
 
 /// An id as text.
@@ -27,9 +28,9 @@ pub(crate) enum Id {
 pub(crate) fn read(text: &str, value: Value, changes: &mut Changes) -> Option<Id> {
     if !value.is_string(text.as_bytes()) {
         let mut out = String::new();
-        let json = compact(slice(text, value.start(), value.end()));
+        let (json, code_points) = compact(slice(text, value.start(), value.end()));
         changes.replaced.lone_surrogate |= replace_lone_surrogates(&json, &mut out);
-        let end = cut(&out, changes);
+        let end = cut(&out, || code_points, changes);
         out.truncate(end);
         return Some(Id::Owned(out));
     }
@@ -39,7 +40,7 @@ pub(crate) fn read(text: &str, value: Value, changes: &mut Changes) -> Option<Id
         if literal.trim().is_empty() {
             return None;
         }
-        return Some(Id::Slice(start, start + cut(literal, changes)));
+        return Some(Id::Slice(start, start + cut_text(literal, changes)));
     }
     let mut out = String::with_capacity(literal.len());
     let replaced = unescape(literal, true, &mut out);
@@ -47,7 +48,7 @@ pub(crate) fn read(text: &str, value: Value, changes: &mut Changes) -> Option<Id
         return None;
     }
     changes.replaced = replaced;
-    let end = cut(&out, changes);
+    let end = cut_text(&out, changes);
     out.truncate(end);
     Some(Id::Owned(out))
 }
@@ -56,7 +57,7 @@ pub(crate) fn read(text: &str, value: Value, changes: &mut Changes) -> Option<Id
 pub(crate) fn read_trimmed(text: &str, value: Value, replaced: &mut Replaced) -> Option<Id> {
     let mut out = String::new();
     if !value.is_string(text.as_bytes()) {
-        let json = compact(slice(text, value.start(), value.end()));
+        let (json, _) = compact(slice(text, value.start(), value.end()));
         replaced.lone_surrogate |= replace_lone_surrogates(&json, &mut out);
         return Some(Id::Owned(out));
     }
@@ -72,15 +73,19 @@ pub(crate) fn read_trimmed(text: &str, value: Value, replaced: &mut Replaced) ->
     (!trimmed.is_empty()).then(|| Id::Owned(trimmed.to_owned()))
 }
 
-/// Where the first 200 code points of `id` end.
-fn cut(id: &str, changes: &mut Changes) -> usize {
+fn cut_text(id: &str, changes: &mut Changes) -> usize {
+    cut(id, || id.chars().count(), changes)
+}
+
+/// Where the first 200 code points of `id` end. `code_points` counts those of all, if it is longer.
+fn cut(id: &str, code_points: impl Fn() -> usize, changes: &mut Changes) -> usize {
     // Code points are at most as many as bytes.
     if id.len() <= MAX_CODE_POINTS {
         return id.len();
     }
     match id.char_indices().nth(MAX_CODE_POINTS) {
         Some((end, _)) => {
-            changes.truncated = true;
+            changes.truncated = Some(code_points());
             end
         }
         None => id.len(),
@@ -88,11 +93,13 @@ fn cut(id: &str, changes: &mut Changes) -> usize {
 }
 
 /// Removes the white space between the tokens of a JSON text. Numbers and strings stay as written.
-fn compact(json: &str) -> String {
+///
+/// Gives the beginning of a long one, and how many code points all of it has.
+fn compact(json: &str) -> (String, usize) {
     let mut out = String::new();
+    let mut code_points = 0;
     let mut in_string = false;
     let mut escaped = false;
-    // What lies far behind the cut needs no look: an escape is at most six bytes a code point.
     for character in json.chars() {
         if in_string {
             in_string = escaped || character != '"';
@@ -102,12 +109,13 @@ fn compact(json: &str) -> String {
         } else {
             in_string = character == '"';
         }
-        out.push(character);
-        if out.len() > MAX_CODE_POINTS * 8 {
-            break;
+        code_points += 1;
+        // What lies far behind the cut is only counted: an escape is at most six bytes a code point.
+        if out.len() <= MAX_CODE_POINTS * 8 {
+            out.push(character);
         }
     }
-    out
+    (out, code_points)
 }
 
 #[cfg(test)]
@@ -201,11 +209,15 @@ mod tests {
                 (Some(full.clone()), Changes::default())
             );
             let (id, changes) = id_of(&format!("\"{full}{letter}\""));
-            assert_eq!((id.unwrap(), changes.truncated), (full, true));
+            assert_eq!((id.unwrap(), changes.truncated), (full, Some(201)));
         }
         let (id, changes) = id_of(&format!("\"{}\"", r"\u00e9".repeat(201)));
-        assert_eq!((id.unwrap(), changes.truncated), ("é".repeat(200), true));
+        assert_eq!(
+            (id.unwrap(), changes.truncated),
+            ("é".repeat(200), Some(201))
+        );
         let (id, changes) = id_of(&format!("[{}1]", "1, ".repeat(10_000)));
-        assert_eq!((id.unwrap().len(), changes.truncated), (200, true));
+        // Without the white space: two for each, and the rest.
+        assert_eq!((id.unwrap().len(), changes.truncated), (200, Some(20_003)));
     }
 }

@@ -41,7 +41,7 @@ pub struct Workspace {
 /// stored. A fault of one event is that event's outcome.
 ///
 /// Cost: about 0.7 µs an event of 1 kB, plus as much for gzip (`measured.md` §1, §2). Memory: the
-/// text of a coded body (at most `max_decompressed_bytes`) and about 540 bytes an event.
+/// text of a coded body (at most `max_decompressed_bytes`) and about 550 bytes an event.
 pub fn decode_request(
     payload: &Payload,
     context: &RequestContext,

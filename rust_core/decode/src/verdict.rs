@@ -197,8 +197,8 @@ impl<'a> Judge<'a> {
         let mut changes = Changes::default();
         let id = distinct_id::read(self.text, value, &mut changes)?;
         add_replaced(warnings, changes.replaced);
-        if changes.truncated {
-            warnings.add(Warning::DistinctIdTruncated);
+        if let Some(code_points) = changes.truncated {
+            warnings.add_truncated(code_points);
         }
         Some(match id {
             Id::Slice(start, end) => Text::in_body(start, end),

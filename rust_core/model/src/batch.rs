@@ -171,21 +171,36 @@ impl Warning {
     }
 }
 
-/// A set of [`Warning`]s.
+/// A set of [`Warning`]s, and how long the `distinct_id` was if it was cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Warnings(u16);
+pub struct Warnings {
+    set: u16,
+    distinct_id_length: u32,
+}
 
 impl Warnings {
     pub fn add(&mut self, warning: Warning) {
-        self.0 |= 1 << (warning as u8);
+        self.set |= 1 << (warning as u8);
+    }
+
+    /// Adds [`Warning::DistinctIdTruncated`] of an id that had so many code points: those of long
+    /// ones are mostly no ids, but whole objects, and many people become one.
+    pub fn add_truncated(&mut self, code_points: usize) {
+        self.add(Warning::DistinctIdTruncated);
+        self.distinct_id_length = u32::try_from(code_points).unwrap_or(u32::MAX);
+    }
+
+    /// Code points of the `distinct_id` before it was cut; 0 if it was not.
+    pub const fn distinct_id_length(self) -> u32 {
+        self.distinct_id_length
     }
 
     pub const fn is_empty(self) -> bool {
-        self.0 == 0
+        self.set == 0
     }
 
     pub const fn contains(self, warning: Warning) -> bool {
-        self.0 & (1 << (warning as u8)) != 0
+        self.set & (1 << (warning as u8)) != 0
     }
 
     pub fn iter(self) -> impl Iterator<Item = Warning> {

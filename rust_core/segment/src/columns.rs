@@ -8,7 +8,7 @@ use arrow_array::types::Int32Type;
 use arrow_array::{
     ArrayRef, Date32Array, DictionaryArray, Int32Array, Int64Array, TimestampMicrosecondArray,
 };
-use penstock_model::{Uuid, Warnings};
+use penstock_model::{Uuid, Warning, Warnings};
 
 use crate::calendar::{Day, in_range};
 use crate::cut::RecordTexts;
@@ -188,6 +188,13 @@ impl WarningLists {
         for warning in warnings.iter() {
             self.0.values().append_value(warning.as_str());
             bytes += 32;
+            if warning == Warning::DistinctIdTruncated {
+                let length = warnings.distinct_id_length();
+                self.0
+                    .values()
+                    .append_value(format!("distinct_id_length:{length}"));
+                bytes += 32;
+            }
         }
         self.0.append(true);
         bytes

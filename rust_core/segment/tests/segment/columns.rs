@@ -48,7 +48,7 @@ fn an_event_with_everything_reads_back_as_it_was_sent() {
     event.ip = ip.map_or(ClientIp::Unsaid, ClientIp::Given);
     event.propertyless = true;
     event.warnings.add(Warning::InvalidUtf8);
-    event.warnings.add(Warning::DistinctIdTruncated);
+    event.warnings.add_truncated(312);
     maker.0.historical = true;
     maker.0.sent_at_us = Some(NOON_US - 5);
     let mut meta = record(42, "shop", &maker.0);
@@ -76,7 +76,7 @@ fn an_event_with_everything_reads_back_as_it_was_sent() {
             "ip": "192.0.2.7",
             "token": "phc_token",
             "historical": true,
-            "warnings": ["distinct_id_truncated", "invalid_utf8"],
+            "warnings": ["distinct_id_truncated", "distinct_id_length:312", "invalid_utf8"],
             "lane": LANE.to_string(),
             "log_position": 42,
             "batch_index": 0,
