@@ -188,10 +188,13 @@ class Engine:
         coding: int,
         sent_at_us: int | None,
         client_address: str | None,
+        user_agent: bytes | None = None,
     ) -> Refusal | None:
         """Take one HTTP request. None: `ticket` comes back from `drain`, exactly once.
 
         A refusal is an answer already: overload or shutdown; `ticket` does not come back.
+
+        `user_agent` is looked at for session replay alone.
         """
 
     def submit_ai(
@@ -460,7 +463,8 @@ class LogRecord:
         """How the payload is written, as it is to be said when it is sent again."""
     @property
     def sdk_info(self) -> str | None:
-        """What a client of capture v1 says of itself, if that could be used."""
+        """What the client says of itself, if that could be used: of capture v1, and of session
+        replay."""
     @property
     def client_address(self) -> str | None: ...
     @property

@@ -128,6 +128,7 @@ class CoreLike(Protocol):
         coding: int,
         sent_at_us: int | None,
         client_address: str | None,
+        user_agent: bytes | None = None,
     ) -> RefusalLike | None:
         """Take one HTTP request."""
 
@@ -290,14 +291,18 @@ class Engine:
         coding: int,
         sent_at_us: int | None,
         client_address: str | None,
+        user_agent: bytes | None = None,
     ) -> RefusalLike | None:
         """Take one HTTP request, without a future: `deliver` calls `ticket` with its result.
 
-        A refusal is an answer already, and `ticket` is not called.
+        A refusal is an answer already, and `ticket` is not called. `user_agent` says of an upload
+        of session replay what its snapshots may leave out.
         """
         if os.getpid() != self._pid:
             self._check_process()
-        return self.core.submit_http(ticket, body, endpoint, coding, sent_at_us, client_address)
+        return self.core.submit_http(
+            ticket, body, endpoint, coding, sent_at_us, client_address, user_agent
+        )
 
     def submit_ai(
         self,

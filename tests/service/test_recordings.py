@@ -94,6 +94,25 @@ def test_an_upload_is_found_at_once_and_read_by_every_engine_after_its_flush(sta
     assert server.query("SELECT count(*) AS n FROM events") == [{"n": 0}]
 
 
+def test_a_snapshot_that_names_no_library_is_of_the_one_that_sends_it(start):
+    server = start(flush_interval_seconds=3600)
+    for agent in (b"posthog-ios/3.69.3", b"curl/8", None):
+        one = snapshot(properties={"$lib": None, "$session_id": str(agent)[2:6].strip("/.")})
+        headers = [] if agent is None else [("User-Agent", agent.decode())]
+        body = dumped(one)
+        assert server.request("POST", "/s", body=body, headers=headers).status == 200
+    sql = "SELECT lib, lib_version FROM recordings ORDER BY log_position"
+    expected = [
+        {"lib": "posthog-ios", "lib_version": "3.69.3"},
+        {"lib": "web", "lib_version": None},
+        {"lib": "web", "lib_version": None},
+    ]
+    assert server.query(sql) == expected
+    # Also what is read back from the log.
+    assert server.stop() == 0, server.log()
+    assert server.query(sql) == expected
+
+
 def test_a_bad_snapshot_costs_its_neighbours_nothing_and_says_why(start):
     server = start(flush_interval_seconds=0.1)
     good = snapshot()

@@ -56,6 +56,7 @@ class Submitted:
     client_address: str | None
     headers: tuple[bytes | None, ...] = ()
     head: tuple[str, str | None, int | None] | None = None
+    user_agent: bytes | None = None
 
 
 @dataclass
@@ -78,8 +79,12 @@ class FakeCore:
     def __post_init__(self):
         self.completion_fd = os.eventfd(0, os.EFD_NONBLOCK)
 
-    def submit_http(self, ticket, body, endpoint, coding, sent_at_us, client_address):
-        return self._submit(Submitted(ticket, body, endpoint, coding, sent_at_us, client_address))
+    def submit_http(
+        self, ticket, body, endpoint, coding, sent_at_us, client_address, user_agent=None
+    ):
+        submitted = Submitted(ticket, body, endpoint, coding, sent_at_us, client_address)
+        submitted.user_agent = user_agent
+        return self._submit(submitted)
 
     def submit_v1(self, ticket, body, endpoint, coding, headers, client_address):
         assert len(headers) == 7

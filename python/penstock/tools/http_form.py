@@ -8,8 +8,9 @@ Three things of a record stand outside of its payload and must not be lost on th
 - The client's address. It goes as `X-Forwarded-For`, which a server heeds that trusts a proxy.
 
 An upload of session replay says when it was sent in its first snapshot, which would win over a
-query: it goes in an envelope, whose own word wins. Forms of AI events, and spans, are sent as they
-came: their token in its header, that clock in the query, where it wins over the event's own.
+query: it goes in an envelope, whose own word wins; its library has a header. Forms of AI events,
+and spans, are sent as they came: their token in its header, that clock in the query, where it wins
+over the event's own.
 
 Capture v1 has headers for the first two, and for what its clients say of themselves. Elsewhere
 members are added at the end of the text of a body, where they win over earlier ones of the same
@@ -77,9 +78,7 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
         return _of_ai(record, now_us)
     if endpoint.startswith(_GRPC_PREFIX):
         endpoint = _GRPC_GOES_TO
-    headers = {"Content-Type": "application/json"}
-    if record.client_address is not None:
-        headers["X-Forwarded-For"] = record.client_address
+    headers = _common_headers(record, "application/json")
     sent_at_us = record.sent_at_us
     if sent_at_us is not None:
         sent_at_us += now_us - record.received_at_us
@@ -111,11 +110,9 @@ def http_form(record: RecordLike, now_us: int) -> HttpForm:
 
 def _of_ai(record: RecordLike, now_us: int) -> HttpForm:
     """Send a form, or spans, as they came: what stands beside them has a header, or the query."""
-    headers = {"Content-Type": record.content_type}
+    headers = _common_headers(record, record.content_type)
     if record.request_token is not None:
         headers["Authorization"] = f"Bearer {record.request_token}"
-    if record.client_address is not None:
-        headers["X-Forwarded-For"] = record.client_address
     if record.coding != "identity":
         headers["Content-Encoding"] = record.coding
     sent_at_us = record.sent_at_us
@@ -123,6 +120,15 @@ def _of_ai(record: RecordLike, now_us: int) -> HttpForm:
         # It wins over what the event says of that, and has milliseconds.
         sent_at_us += now_us - record.received_at_us
     return HttpForm(record.endpoint + _query(sent_at_us), headers, record.payload())
+
+
+def _common_headers(record: RecordLike, content_type: str) -> dict[str, str]:
+    headers = {"Content-Type": content_type}
+    if record.client_address is not None:
+        headers["X-Forwarded-For"] = record.client_address
+    if record.endpoint == _RECORDINGS and record.sdk_info is not None:
+        headers["User-Agent"] = record.sdk_info
+    return headers
 
 
 def with_members(

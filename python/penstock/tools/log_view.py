@@ -93,7 +93,7 @@ class RecordLike(Protocol):
 
     @property
     def sdk_info(self) -> str | None:
-        """What a client of capture v1 says of itself."""
+        """What the client says of itself: of capture v1, and of session replay."""
 
     @property
     def client_address(self) -> str | None:

@@ -17,6 +17,7 @@ from penstock.transport.http_query import read_query
 from penstock.transport.http_refused import RefusedRequests
 from penstock.transport.http_request import refused_here
 from penstock.transport.http_routes import (
+    RECORDINGS,
     UNKNOWN,
     Page,
     Route,
@@ -63,8 +64,8 @@ class HttpFront:
         now: Seconds of the loop's clock at the last tick; what timeouts are measured with.
         date: The date header of this second.
         read_buffer: Where every read of every connection goes, to be fed before the next.
-        success: The whole common answer of this second.
         refused: The newest requests of capture that were refused.
+        success: The whole common answer of this second.
         draining: Whether new requests are refused because the service stops.
     """
 
@@ -86,8 +87,8 @@ class HttpFront:
         "read_buffer",
         "received_bytes",
         "receiving_bytes",
-        "routes",
         "refused",
+        "routes",
         "sent_bytes",
         "submit",
         "submit_ai",
@@ -129,8 +130,8 @@ class HttpFront:
         self.sent_bytes = 0
         self.receiving_bytes = 0
         self.counts: dict[tuple[str, int], int] = {}
-        self._clock = clock
         self.refused = RefusedRequests()
+        self._clock = clock
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.now = clock() if clock else 0.0
@@ -287,7 +288,9 @@ def capture_front(
     def alive() -> Page:
         return Page(200, http_responses.TEXT, b"capture")
 
-    routes = capture_routes(endpoints, {"s": limits.max_recording_bytes}) | ai_routes(endpoints)
+    routes = capture_routes(endpoints, {RECORDINGS: limits.max_recording_bytes}) | ai_routes(
+        endpoints
+    )
     routes |= page_routes((("/", alive), ("/_liveness", alive), ("/_readiness", readiness)))
     routes = mounted(routes, prefixes)
     front = HttpFront(

@@ -312,7 +312,9 @@ class HttpProtocol(HttpConnection):
             coding = CODING_UNSPECIFIED
         self.hold(request, len(body))
         client = self._peer if self._forwarded is None else self._forwarded_client()
-        refusal = front.submit(request, body, request.route.endpoint, coding, sent_at_us, client)
+        route = request.route
+        agent = request.user_agent if route.of_recordings else None
+        refusal = front.submit(request, body, route.endpoint, coding, sent_at_us, client, agent)
         # Not before: what `submit` raises is answered to the request that is being read.
         self._reading = None
         if refusal is not None:

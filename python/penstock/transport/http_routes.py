@@ -33,6 +33,7 @@ class Route:
 
     Attributes:
         name: Label in metrics, from a closed set.
+        of_recordings: Whether it takes session replay, which is told who sends it.
         endpoint: Number that the core knows a capture route by; 0: a page.
         page: Makes the answer to GET; None on other routes.
         ai: Whether it takes AI events as forms or spans.
@@ -51,6 +52,7 @@ class Route:
         "endpoint",
         "max_body_bytes",
         "name",
+        "of_recordings",
         "page",
         "stored",
         "taken",
@@ -69,6 +71,7 @@ class Route:
         call: Call | None = None,
     ) -> None:
         self.name = name
+        self.of_recordings = name == RECORDINGS
         self.endpoint = endpoint
         self.ai = ai
         self.v1 = v1
@@ -86,6 +89,7 @@ class Route:
 
 
 UNKNOWN: Final = "unknown"
+RECORDINGS: Final = "s"
 
 CAPTURE_ENDPOINTS: Final = (
     "batch",
@@ -95,7 +99,7 @@ CAPTURE_ENDPOINTS: Final = (
     "track",
     "engage",
     "i/v0/ai/batch",
-    "s",
+    RECORDINGS,
     "i/v1/analytics/events",
     "i/v1/ai/events",
 )

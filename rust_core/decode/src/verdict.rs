@@ -10,6 +10,7 @@ use crate::distinct_id::{self, Changes, Id};
 use crate::envelope::Envelope;
 use crate::event::{Inner, RawEvent, Root};
 use crate::json::{Members, Replaced, Value, slice, unescape};
+use crate::library::name_and_version;
 use crate::properties::Rewrite;
 use crate::timestamps::{self, Claim, Clocks, Computed};
 use crate::token::Resolved;
@@ -136,6 +137,11 @@ impl<'a> Judge<'a> {
         if ip == ClientIp::Unsaid && !raw[Inner::CaptureInternal].is_absent() {
             ip = ClientIp::Given(self.write(INTERNAL_ADDRESS));
         }
+        let mut lib = self.optional(raw[Inner::Lib], false, &mut warnings);
+        let mut lib_version = self.optional(raw[Inner::LibVersion], false, &mut warnings);
+        if is_snapshot && lib.is_none() && fault.is_none() {
+            (lib, lib_version) = self.library(lib_version);
+        }
         let given = uuid.unwrap_or_default();
         let made = || uuids::make_v7(timestamp_us, self.context.uuid_seed, index);
         // An event that isn't stored as one needs no id.
@@ -162,8 +168,8 @@ impl<'a> Judge<'a> {
             } else {
                 None
             },
-            lib: self.optional(raw[Inner::Lib], false, &mut warnings),
-            lib_version: self.optional(raw[Inner::LibVersion], false, &mut warnings),
+            lib,
+            lib_version,
             elements_chain,
             ip,
             propertyless,
@@ -216,6 +222,17 @@ impl<'a> Judge<'a> {
             Some("") => Ok(None),
             Some(text) => uuids::parse(text).map(Some).ok_or(()),
         }
+    }
+
+    /// The library of a snapshot that names none, and its version, if that is not said.
+    fn library(&mut self, version: Option<Text>) -> (Option<Text>, Option<Text>) {
+        let Some(library) = self.context.sdk_info.as_deref() else {
+            return (None, version);
+        };
+        let (name, its_version) = name_and_version(library);
+        let name = self.write(name);
+        let version = version.or_else(|| its_version.map(|version| self.write(version)));
+        (Some(name), version)
     }
 
     /// What a snapshot of session replay lacks; what is in it is not looked at.

@@ -14,6 +14,8 @@ pub enum Submission {
         coding: Coding,
         sent_at_us: Option<i64>,
         client_address: Option<IpAddr>,
+        /// Looked at for session replay alone.
+        user_agent: Option<Vec<u8>>,
     },
     /// A request of a route of AI events, whose body may have another form than events.
     Ai {

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 use penstock_decode::{
     DECODER_VERSION, Workspace, body_form, check_token, decode_with_answer,
-    decode_without_client_address, expected_decoded_bytes, names_client_address, protobuf, v1,
+    decode_without_client_address, expected_decoded_bytes, library_of, names_client_address,
+    protobuf, v1,
 };
 use penstock_dedup::{DedupKey, KeyHasher, Probed, Runs};
 use penstock_model::{
@@ -156,8 +157,12 @@ impl<T: Send + 'static> Foreground<T> {
                 coding,
                 sent_at_us,
                 client_address,
+                user_agent,
             } => {
                 request.endpoint = endpoint;
+                if endpoint.takes_recordings() {
+                    request.sdk_info = user_agent.as_deref().and_then(library_of);
+                }
                 request.limits = options.limits_of(endpoint);
                 request.coding = coding;
                 request.sent_at_us = sent_at_us;

@@ -15,7 +15,7 @@
 //! | 4 or 16 | client address, if flagged |
 //! | 8 | `sent_at` from outside the body, µs, signed, if flagged |
 //! | 2 + n | token from outside the body, if flagged |
-//! | 2 + n | what the client says of itself (`PostHog-Sdk-Info`), if flagged |
+//! | 2 + n | what the client says of itself (`PostHog-Sdk-Info`; of session replay, its library), if flagged |
 //! | 1 | form of the body, if flagged: 1 parts of an AI event, 2 OTLP as protobuf, 3 OTLP as JSON |
 //! | 2 + n | what parts them, if the form is 1 |
 //! | 2 + n | project that the token was resolved to |

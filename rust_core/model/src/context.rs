@@ -194,8 +194,9 @@ pub struct RequestContext {
     /// Token from outside the body (gRPC field or metadata, header of capture v1). It wins; another
     /// one in the body refuses the request, except in capture v1, whose bodies name none.
     pub token: Option<String>,
-    /// What a client of capture v1 says of itself, `name/version`, if that can be used: the `$lib`
-    /// and `$lib_version` of its events.
+    /// What the client says of itself, if that can be used: of capture v1, `name/version`, the `$lib`
+    /// and `$lib_version` of its events; of session replay, its library as the `User-Agent` names
+    /// it, for snapshots that name none.
     pub sdk_info: Option<String>,
     /// Random bits from which the ids of events without one are made.
     pub uuid_seed: [u8; 16],

@@ -101,7 +101,11 @@ impl Engine {
     }
 
     // Not detached: admission and a queue are a microsecond, less than two switches would cost.
-    #[pyo3(signature = (ticket, body, endpoint, coding, sent_at_us, client_address))]
+    #[pyo3(signature = (ticket, body, endpoint, coding, sent_at_us, client_address, user_agent=None))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a request's parts, each as it came"
+    )]
     fn submit_http(
         &self,
         ticket: Py<PyAny>,
@@ -110,6 +114,7 @@ impl Engine {
         coding: u8,
         sent_at_us: Option<i64>,
         client_address: Option<&str>,
+        user_agent: Option<&[u8]>,
     ) -> PyResult<Option<Refusal>> {
         let unknown = || PyValueError::new_err("unknown endpoint or coding");
         let submission = Submission::Http {
@@ -118,6 +123,7 @@ impl Engine {
             coding: Coding::from_number(coding).ok_or_else(unknown)?,
             sent_at_us,
             client_address: address(client_address),
+            user_agent: user_agent.map(<[u8]>::to_vec),
         };
         Ok(self.submit(ticket, submission))
     }

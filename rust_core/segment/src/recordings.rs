@@ -14,6 +14,9 @@ const FIXED_ROW_BYTES: usize = 128;
 /// The source of a snapshot that names none (`posthog-protocol.md` §3.9).
 const DEFAULT_SOURCE: &str = "web";
 
+/// The library of a snapshot that no one names, likewise: the only one that may be silent.
+const DEFAULT_LIB: &str = "web";
+
 /// Columns of `recordings` in the table's order.
 #[derive(Debug)]
 pub(crate) struct RecordingRows {
@@ -95,7 +98,7 @@ impl RecordingRows {
             .push_option(option(event.client_timestamp));
         let source = option(event.snapshot_source);
         bytes += self.snapshot_source.push(source.unwrap_or(DEFAULT_SOURCE));
-        bytes += self.lib.push_option(option(event.lib));
+        bytes += self.lib.push(option(event.lib).unwrap_or(DEFAULT_LIB));
         bytes += self.lib_version.push_option(option(event.lib_version));
         bytes += self.properties.push(text(event.properties));
         bytes += self.token.push(record.token);

@@ -60,6 +60,11 @@ def test_the_clock_of_an_upload_of_snapshots_goes_where_it_wins_over_theirs(body
     assert http_form(told_nothing, NOW_US).body == body
 
 
+def test_the_library_of_an_upload_of_snapshots_goes_as_its_header():
+    record = FakeRecord(endpoint="s", body=dumped(EVENT), sdk_info="posthog-ios/3")
+    assert http_form(record, NOW_US).headers["User-Agent"] == "posthog-ios/3"
+
+
 @pytest.mark.parametrize("endpoint", ["batch", "s"])
 def test_a_clock_outside_of_any_calendar_is_left_out(endpoint):
     record = FakeRecord(endpoint=endpoint, body=dumped([EVENT]), sent_at_us=1 << 62)

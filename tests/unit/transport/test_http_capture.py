@@ -217,6 +217,16 @@ def test_uploads_of_session_replay_have_a_limit_of_their_own():
     assert {submitted.endpoint for submitted in connection.core.submitted} == {16}
 
 
+def test_uploads_of_session_replay_are_told_who_sends_them():
+    connection = Connection()
+    agent = b"POST %s HTTP/1.1\r\nUser-Agent: posthog-ios/3\r\nContent-Length: 2\r\n\r\n{}"
+    silent = b"POST /s HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+    connection.send(agent % b"/s/?", agent % b"/x/s", silent, agent % b"/e")
+    told = [submitted.user_agent for submitted in connection.core.submitted]
+    # The second path is none; of events nobody asks who sends them.
+    assert told == [b"posthog-ios/3", None, None]
+
+
 def test_data_of_the_query_counts_while_a_body_is_received():
     connection = Connection(max_receiving_bytes=1000)
     start = f"POST /e?data={'x' * 900} HTTP/1.1\r\nContent-Length: 200\r\n\r\n"

@@ -53,6 +53,29 @@ fn a_snapshot_keeps_its_properties_and_says_what_it_is_of() {
 }
 
 #[test]
+fn a_snapshot_without_a_library_is_of_that_which_uploads_it() {
+    let context = RequestContext {
+        sdk_info: Some("posthog-ios/3.69.3".to_owned()),
+        ..upload_context()
+    };
+    let lib = |properties: &str, context: &RequestContext| {
+        let batch = decode_with(snapshot(properties), context).unwrap();
+        let event = &batch.events[0];
+        let get = |text: Option<_>| text.map(|text| batch.view().get(text).to_owned());
+        (get(event.lib), get(event.lib_version))
+    };
+    let own = format!(r#"{WHOLE},"$lib":"web""#);
+    let version = format!(r#"{WHOLE},"$lib":null,"$lib_version":"1""#);
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(lib(WHOLE, &context), (some("posthog-ios"), some("3.69.3")));
+    assert_eq!(lib(&version, &context), (some("posthog-ios"), some("1")));
+    assert_eq!(lib(&own, &context), (some("web"), None));
+    assert_eq!(lib(WHOLE, &upload_context()), (None, None));
+    // What is refused has no such column.
+    assert_eq!(lib(r#""$session_id":"s""#, &context), (None, None));
+}
+
+#[test]
 fn one_snapshot_an_array_and_an_envelope_are_read_alike() {
     let inside = r#"{"distinct_id":"d","properties":{"$session_id":"s","$snapshot_data":{}}}"#;
     let named = r#"{"api_key":"phc_a","distinct_id":"d","properties":{"$session_id":"s","$snapshot_data":{}}}"#;

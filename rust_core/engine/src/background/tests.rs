@@ -68,6 +68,7 @@ fn a_record_that_cannot_be_built_is_set_aside_and_the_others_are_stored() {
             coding: Coding::Unspecified,
             sent_at_us: None,
             client_address: None,
+            user_agent: None,
         };
         engine.submit((), submission).unwrap();
     }

@@ -162,6 +162,7 @@ fn http(endpoint: Endpoint, body: String) -> Submission {
         coding: Coding::Unspecified,
         sent_at_us: None,
         client_address: None,
+        user_agent: None,
     }
 }
 

@@ -41,6 +41,7 @@ fn from_client(token: &str) -> Submission {
         coding: Coding::Unspecified,
         sent_at_us: None,
         client_address: Some(ADDRESS.into()),
+        user_agent: None,
     }
 }
 

@@ -165,6 +165,7 @@ fn post(endpoint: Endpoint, body: &str) -> Submission {
         coding: Coding::Unspecified,
         sent_at_us: None,
         client_address: None,
+        user_agent: None,
     }
 }
 

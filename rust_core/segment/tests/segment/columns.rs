@@ -246,18 +246,13 @@ fn a_snapshot_with_the_least_is_of_the_web_and_of_the_sessions_only_window() {
     bench.append(&upload(1, "shop", &maker.0)).unwrap();
     let files = bench.builder.finish().unwrap();
     let rows = bench.read(&files[0]);
-    let nulls = [
-        "sent_at",
-        "client_timestamp",
-        "lib",
-        "lib_version",
-        "warnings",
-    ];
+    let nulls = ["sent_at", "client_timestamp", "lib_version", "warnings"];
     for (name, value) in &rows[0] {
         assert_eq!(value.is_null(), nulls.contains(&name.as_str()), "{name}");
     }
     assert_eq!(rows[0]["window_id"], "session");
     assert_eq!(rows[0]["snapshot_source"], "web");
+    assert_eq!(rows[0]["lib"], "web");
 }
 
 #[test]
