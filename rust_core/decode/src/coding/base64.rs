@@ -15,11 +15,15 @@ static ENGINE: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Whether the first bytes are such letters, and there are any.
+/// Whether the first bytes are such letters, and there are any. Spaces are letters that a form, or a
+/// proxy that wrote it anew, has made of `+`.
 pub(super) fn looks_like_base64(bytes: &[u8]) -> bool {
     let is_letter = |byte: &u8| {
         byte.is_ascii_alphanumeric()
-            || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\r' | b'\n')
+            || matches!(
+                byte,
+                b'+' | b' ' | b'/' | b'-' | b'_' | b'=' | b'\r' | b'\n'
+            )
     };
     !bytes.is_empty() && bytes.iter().take(HEAD_BYTES).all(is_letter)
 }

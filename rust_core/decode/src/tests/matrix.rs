@@ -155,6 +155,29 @@ fn a_form_without_data_is_a_request_without_payload() {
 }
 
 #[test]
+fn a_plus_of_base64_may_have_become_a_space_on_the_way() {
+    let event = r#"{"api_key":"phc_a","event":"~~~~","distinct_id":"d"}"#;
+    let data = base64(event);
+    // Where it counts: among the first letters, which are looked at.
+    assert!(data.contains('+') && data.len() < 128);
+    for body in [
+        format!("data={}", data.replace('+', " ")),
+        format!("data={}", data.replace('+', "%20")),
+        format!("data={}", percent(data.replace('+', " "))),
+        data.replace('+', " "),
+    ] {
+        for coding in [Coding::Unspecified, Coding::Base64] {
+            let context = RequestContext {
+                coding,
+                ..context()
+            };
+            let batch = decode_with(body.as_str(), &context).unwrap();
+            assert_eq!(batch.view().get(batch.events[0].raw), event, "{body}");
+        }
+    }
+}
+
+#[test]
 fn what_only_looks_like_base64_is_read_as_it_stands() {
     for (body, code) in [
         ("null", Code::UnsupportedShape),
