@@ -52,7 +52,13 @@ _FIXED: Final[dict[bytes, Call]] = {
     b"/api/push_subscriptions": FixedCall("push_subscriptions", POST_AND_DELETE, _NOTHING),
 }
 
-_SIGNALS: Final = ("logs", "metrics", "traces")
+# Signals, and below what they are sent. An exporter that is told the base of AI spans sends all
+# that it has there; its traces are taken, by a route of their own.
+_SIGNALS: Final = {
+    "logs": ("/v1", "/i/v1", "/i/v0/ai/otel/v1"),
+    "metrics": ("/v1", "/i/v1", "/i/v0/ai/otel/v1"),
+    "traces": ("/v1", "/i/v1"),
+}
 # The only two below which a path holds something of its own.
 _ARRAY: Final = b"/array/"
 _STATIC: Final = b"/static/"
@@ -88,12 +94,10 @@ class SdkAnswers:
         folder = settings.static_dir
         self._files = None if folder is None else StaticFiles(folder)
         self._warn_without_recorder()
-        signals = [DroppedSignals(signal) for signal in _SIGNALS]
-        self._fixed = _FIXED | {
-            f"{before}/{call.name}".encode(): call
-            for call in signals
-            for before in ("/v1", "/i/v1")
-        }
+        self._fixed = _FIXED.copy()
+        for signal, bases in _SIGNALS.items():
+            call = DroppedSignals(signal)
+            self._fixed |= {f"{base}/{signal}".encode(): call for base in bases}
 
     def replace_projects(self, settings: Settings) -> None:
         """Take over other projects and remote configs: all of them at once."""

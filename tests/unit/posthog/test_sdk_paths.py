@@ -49,6 +49,9 @@ def find(path: str, settings: Settings | None = None) -> Any:
         ("/v1/logs", "logs", POST, {}),
         ("/i/v1/metrics", "metrics", POST, {}),
         ("/v1/metrics", "metrics", POST, {}),
+        # Of an exporter that is told to send its traces there, and sends all that it has.
+        ("/i/v0/ai/otel/v1/logs", "logs", POST, {}),
+        ("/i/v0/ai/otel/v1/metrics", "metrics", POST, {}),
         ("/i/v1/traces", "traces", POST, {}),
         ("/v1/traces", "traces", POST, {}),
     ],
