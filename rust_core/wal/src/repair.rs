@@ -64,12 +64,13 @@ pub(crate) fn rebuild_header(live: &LiveFile) -> [u8; BLOCK_BYTES] {
 }
 
 pub(crate) fn copy_in_place(file: &dyn File, start: u64, end: u64) -> io::Result<()> {
-    let mut buffer = vec![0; COPY_BYTES];
+    let len = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; len.min(COPY_BYTES)];
     let mut offset = start;
     while offset < end {
         let count = usize::try_from(end - offset)
             .unwrap_or(usize::MAX)
-            .min(COPY_BYTES);
+            .min(buffer.len());
         file.read_exact_at(&mut buffer[..count], offset)?;
         file.write_all_at(&buffer[..count], offset)?;
         offset += count as u64;

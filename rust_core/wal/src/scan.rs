@@ -170,11 +170,11 @@ pub(crate) fn find_group(
     if offset >= end {
         return Ok(None);
     }
-    let mut buffer = vec![0; SEARCH_BYTES];
+    let mut buffer = search_buffer(offset, end);
     while offset < end {
         let wanted = usize::try_from(end - offset)
             .unwrap_or(usize::MAX)
-            .min(SEARCH_BYTES);
+            .min(buffer.len());
         let count = file.read_at(&mut buffer[..wanted], offset)?;
         if count == 0 {
             break;
@@ -190,19 +190,25 @@ pub(crate) fn find_group(
         if found.is_some() {
             return Ok(found);
         }
-        offset += SEARCH_BYTES as u64;
+        offset += buffer.len() as u64;
     }
     Ok(None)
 }
 
+/// Room for the bytes from `from` to `end`, or for the first [`SEARCH_BYTES`] of them.
+fn search_buffer(from: u64, end: u64) -> Vec<u8> {
+    let len = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+    vec![0; len.min(SEARCH_BYTES)]
+}
+
 /// True if a byte from `from` to `end` is not zero.
 pub(crate) fn has_bytes(file: &dyn File, from: u64, end: u64) -> io::Result<bool> {
-    let mut buffer = vec![0; SEARCH_BYTES];
+    let mut buffer = search_buffer(from, end);
     let mut offset = from;
     while offset < end {
         let wanted = usize::try_from(end - offset)
             .unwrap_or(usize::MAX)
-            .min(SEARCH_BYTES);
+            .min(buffer.len());
         let count = file.read_at(&mut buffer[..wanted], offset)?;
         if count == 0 {
             break;
@@ -250,7 +256,7 @@ pub(crate) fn remains(file: &dyn File) -> io::Result<Remains> {
 }
 
 fn has_broken_header(file: &dyn File, len: u64) -> io::Result<bool> {
-    let mut buffer = vec![0; SEARCH_BYTES];
+    let mut buffer = search_buffer(BLOCK, len);
     let mut offset = BLOCK;
     while offset < len {
         let count = file.read_at(&mut buffer, offset)?;
@@ -262,7 +268,7 @@ fn has_broken_header(file: &dyn File, len: u64) -> io::Result<bool> {
         if buffer[..count].chunks(BLOCK_BYTES).any(broken) {
             return Ok(true);
         }
-        offset += SEARCH_BYTES as u64;
+        offset += buffer.len() as u64;
     }
     Ok(false)
 }

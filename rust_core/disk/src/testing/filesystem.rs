@@ -70,7 +70,7 @@ impl Machine {
 
     fn file(&self, path: &Path) -> io::Result<usize> {
         match self.state.names.get(path) {
-            Some(Node::File(inode)) => Ok(*inode),
+            Some(Node::File(inode)) => Ok(inode),
             Some(Node::Directory) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -79,7 +79,7 @@ impl Machine {
     fn check_parent(&self, path: &Path) -> io::Result<()> {
         match path.parent() {
             Some(parent) if is_root(parent) => Ok(()),
-            Some(parent) if self.state.names.get(parent) == Some(&Node::Directory) => Ok(()),
+            Some(parent) if self.state.names.get(parent) == Some(Node::Directory) => Ok(()),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -216,7 +216,7 @@ impl FaultyFilesystem {
         let names = machine.state.names.iter();
         names
             .filter(|(_, node)| matches!(node, Node::File(inode) if lies.contains(inode)))
-            .map(|(path, _)| path.clone())
+            .map(|(path, _)| path.to_path_buf())
             .collect()
     }
 
@@ -284,7 +284,7 @@ impl Filesystem for FaultyFilesystem {
         let mut machine = self.machine.lock();
         machine.check(Operation::Create)?;
         machine.check_parent(path)?;
-        if machine.state.names.contains_key(path) {
+        if machine.state.names.contains(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         machine.state.inodes.push(Inode::default());
@@ -296,7 +296,7 @@ impl Filesystem for FaultyFilesystem {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut machine = self.machine.lock();
         machine.check(Operation::Create)?;
-        if is_root(path) || machine.state.names.contains_key(path) {
+        if is_root(path) || machine.state.names.contains(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         machine.check_parent(path)?;
@@ -306,13 +306,13 @@ impl Filesystem for FaultyFilesystem {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let machine = self.machine.lock();
-        if !is_root(path) && machine.state.names.get(path) != Some(&Node::Directory) {
+        if !is_root(path) && machine.state.names.get(path) != Some(Node::Directory) {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(machine
             .state
             .names
-            .keys()
+            .below(path)
             .filter(|name| name.parent() == Some(path))
             .filter_map(|name| name.file_name().map(OsString::from))
             .collect())
@@ -336,7 +336,7 @@ impl Filesystem for FaultyFilesystem {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        Ok(is_root(path) || self.machine.lock().state.names.contains_key(path))
+        Ok(is_root(path) || self.machine.lock().state.names.contains(path))
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -351,7 +351,7 @@ impl Filesystem for FaultyFilesystem {
         if let Some(fault) = fault.filter(|fault| *fault != Fault::Lie) {
             return Err(fault.error());
         }
-        if !is_root(path) && machine.state.names.get(path) != Some(&Node::Directory) {
+        if !is_root(path) && machine.state.names.get(path) != Some(Node::Directory) {
             return Err(io::ErrorKind::NotFound.into());
         }
         if fault.is_none() {

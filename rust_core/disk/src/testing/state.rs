@@ -1,6 +1,8 @@
 //! What the memory file system holds: what a reader sees, and what a power cut would leave.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -153,26 +155,58 @@ pub(super) enum Node {
     File(usize),
 }
 
+/// All names, by the bytes of their whole path, which compare faster than paths do. Copies of a disk
+/// share the texts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names(BTreeMap<Arc<OsStr>, Node>);
+
+impl Names {
+    pub(super) fn get(&self, path: &Path) -> Option<Node> {
+        self.0.get(path.as_os_str()).copied()
+    }
+
+    pub(super) fn contains(&self, path: &Path) -> bool {
+        self.0.contains_key(path.as_os_str())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Path, Node)> {
+        let names = self.0.iter();
+        names.map(|(path, node)| (Path::new(&**path), *node))
+    }
+
+    /// Names below a directory, those in directories below it too, in the order of their bytes.
+    pub(super) fn below(&self, directory: &Path) -> impl Iterator<Item = &Path> {
+        // With its separator: a neighbour whose name is longer is not below.
+        let prefix = directory.join("");
+        let all: (Bound<&OsStr>, Bound<&OsStr>) =
+            (Bound::Included(prefix.as_os_str()), Bound::Unbounded);
+        let names = self.0.range::<OsStr, _>(all);
+        let paths = names.map(|(path, _)| Path::new(&**path));
+        let bytes = prefix.as_os_str().as_encoded_bytes().to_vec();
+        paths.take_while(move |path| path.as_os_str().as_encoded_bytes().starts_with(&bytes))
+    }
+}
+
 /// A change of names that is not durable yet.
 #[derive(Clone, Debug)]
 enum NameChange {
-    Add(PathBuf, Node),
-    Remove(PathBuf),
-    Rename { to: PathBuf, node: Node },
+    Add(Arc<OsStr>, Node),
+    Remove(Arc<OsStr>),
+    Rename { to: Arc<OsStr>, node: Node },
 }
 
 impl NameChange {
     fn directory(&self) -> Option<&Path> {
         match self {
-            Self::Add(path, _) | Self::Remove(path) => path.parent(),
-            Self::Rename { to, .. } => to.parent(),
+            Self::Add(path, _) | Self::Remove(path) => Path::new(&**path).parent(),
+            Self::Rename { to, .. } => Path::new(&**to).parent(),
         }
     }
 
-    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
+    fn apply(&self, Names(names): &mut Names) {
         match self {
             Self::Add(path, node) => {
-                names.insert(path.clone(), *node);
+                names.insert(Arc::clone(path), *node);
             }
             Self::Remove(path) => {
                 names.remove(path);
@@ -182,7 +216,7 @@ impl NameChange {
                 // than the one it was renamed from. It never has two: a directory is journalled or
                 // checked before it is used again.
                 names.retain(|_, other| other != node);
-                names.insert(to.clone(), *node);
+                names.insert(Arc::clone(to), *node);
             }
         }
     }
@@ -191,8 +225,8 @@ impl NameChange {
 /// The whole file system. A copy shares contents and names until one of both changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    pub(super) names: Arc<BTreeMap<PathBuf, Node>>,
-    durable_names: Arc<BTreeMap<PathBuf, Node>>,
+    pub(super) names: Arc<Names>,
+    durable_names: Arc<Names>,
     name_changes: Vec<NameChange>,
     pub(super) inodes: Vec<Inode>,
     pub(super) locks: BTreeSet<PathBuf>,
@@ -207,16 +241,16 @@ impl State {
     }
 
     pub(super) fn add(&mut self, path: &Path, node: Node) {
-        self.change_name(NameChange::Add(path.to_path_buf(), node));
+        self.change_name(NameChange::Add(path.as_os_str().into(), node));
     }
 
     pub(super) fn remove(&mut self, path: &Path) {
-        self.change_name(NameChange::Remove(path.to_path_buf()));
+        self.change_name(NameChange::Remove(path.as_os_str().into()));
     }
 
     pub(super) fn rename(&mut self, to: &Path, node: Node) {
         self.change_name(NameChange::Rename {
-            to: to.to_path_buf(),
+            to: to.as_os_str().into(),
             node,
         });
     }
@@ -240,10 +274,10 @@ impl State {
     /// Bytes that the files which have a name take.
     pub(super) fn used_bytes(&self) -> u64 {
         self.names
-            .values()
-            .map(|node| match node {
+            .iter()
+            .map(|(_, node)| match node {
                 Node::Directory => 0,
-                Node::File(inode) => self.inodes[*inode].seen.len() as u64,
+                Node::File(inode) => self.inodes[inode].seen.len() as u64,
             })
             .sum()
     }
@@ -276,23 +310,20 @@ impl State {
 
     /// After a power cut: what is seen is what is durable.
     fn settle_names(&mut self) {
-        let names: BTreeMap<PathBuf, Node> = self
-            .durable_names
-            .iter()
-            .filter(|(path, _)| {
-                // A lost directory takes with it what was in it.
-                path.ancestors().skip(1).all(|level| {
-                    level.parent().is_none()
-                        || self.durable_names.get(level) == Some(&Node::Directory)
-                })
+        let durable = &*self.durable_names;
+        let is_reached = |path: &OsStr| {
+            // A lost directory takes with it what was in it.
+            Path::new(path).ancestors().skip(1).all(|level| {
+                level.parent().is_none() || durable.get(level) == Some(Node::Directory)
             })
-            .map(|(path, node)| (path.clone(), *node))
-            .collect();
+        };
+        let mut names = durable.clone();
+        names.0.retain(|path, _| is_reached(path));
         // Files without a name are gone; their numbers are not given out again.
         let mut named = vec![false; self.inodes.len()];
-        for node in names.values() {
+        for (_, node) in names.iter() {
             if let Node::File(inode) = node {
-                named[*inode] = true;
+                named[inode] = true;
             }
         }
         for (inode, named) in self.inodes.iter_mut().zip(named) {

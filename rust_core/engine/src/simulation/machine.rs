@@ -150,12 +150,17 @@ impl Machine {
         }
     }
 
-    /// Another machine, on a copy of the disk, with the same clients. It writes fewer and larger
-    /// files, which is most of what looking at a crash costs.
+    /// Another machine, on a copy of the disk, with the same clients. It writes one plain file for
+    /// each partition of a cut: building Parquet is most of what looking at a crash costs, and the
+    /// machine that is copied has files of all other kinds.
     pub(super) fn copied(&self, faulty: FaultyFilesystem, model: Model, seed: u64) -> Self {
         let mut options = self.options.clone();
-        options.segment.max_open_partitions = 8;
-        options.segment.row_group_rows = 1_000;
+        options.segment = SegmentOptions {
+            codec: Codec::None,
+            row_group_rows: 1_000,
+            batch_rows: 1_000,
+            ..crate::segment_options(64 << 20, 8)
+        };
         let mut copy = Self::on(faulty, model, Random::new(seed), options);
         copy.earlier_ms = self.running_ms();
         copy.clock.set_wall(self.clock.unix_micros());

@@ -45,6 +45,10 @@ use penstock_model::{Clock as _, SystemClock};
 use counts::Counts;
 use world::World;
 
+/// As in the extension. Opening and draining a copy of a disk is mostly small pieces of memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Crashes of an ordinary test run.
 const CRASH_POINTS: u64 = 100_000;
 

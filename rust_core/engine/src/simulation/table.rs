@@ -11,9 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::column::reader::ColumnReader;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use penstock_disk::{FaultyFilesystem, Filesystem};
 use penstock_model::{LaneId, Position};
 use penstock_segment::{SegmentFile, TableKind};
@@ -267,7 +266,7 @@ impl Table {
             let path = self.directory.join(file);
             let contents = self.faulty.contents(&path);
             let contents = contents.expect("a named file is there (TAB-2)");
-            found.extend(&read_rows(self.kind, &path, &contents));
+            found.extend(&read_rows(self.kind, &contents));
         }
         found
     }
@@ -285,7 +284,8 @@ pub(super) const fn is_for(kind: TableKind, id: u64) -> Option<bool> {
 /// Files kept in [`READ`]: several times as many as a world's tables name.
 const MAX_READ_FILES: usize = 1_000;
 
-type ReadFiles = HashMap<PathBuf, (Arc<Vec<u8>>, Arc<Found>)>;
+/// By the address of the contents.
+type ReadFiles = HashMap<*const Vec<u8>, (Arc<Vec<u8>>, Arc<Found>)>;
 
 thread_local! {
     /// Files that were read before. The contents are kept with them, so that the very same bytes
@@ -294,19 +294,16 @@ thread_local! {
 }
 
 #[expect(clippy::rc_buffer, reason = "as the disk shares it")]
-fn read_rows(kind: TableKind, path: &Path, contents: &Arc<Vec<u8>>) -> Arc<Found> {
-    let known = READ.with_borrow(|read| {
-        let (bytes, found) = read.get(path)?;
-        Arc::ptr_eq(bytes, contents).then(|| Arc::clone(found))
-    });
+fn read_rows(kind: TableKind, contents: &Arc<Vec<u8>>) -> Arc<Found> {
+    let address = Arc::as_ptr(contents);
+    let known = READ.with_borrow(|read| read.get(&address).map(|(_, found)| Arc::clone(found)));
     known.unwrap_or_else(|| {
         let found = Arc::new(parse_rows(kind, contents));
         READ.with_borrow_mut(|read| {
             if read.len() >= MAX_READ_FILES {
                 read.clear();
             }
-            let entry = (Arc::clone(contents), Arc::clone(&found));
-            read.insert(path.to_path_buf(), entry);
+            read.insert(address, (Arc::clone(contents), Arc::clone(&found)));
         });
         found
     })
@@ -317,14 +314,24 @@ fn parse_rows(kind: TableKind, contents: &[u8]) -> Found {
         TableKind::Events | TableKind::Recordings => "uuid",
         TableKind::Rejected => "raw",
     };
-    let contents = bytes::Bytes::copy_from_slice(contents);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(contents).unwrap();
-    let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
+    let reader = SerializedFileReader::new(bytes::Bytes::copy_from_slice(contents)).unwrap();
+    let schema = reader.metadata().file_metadata().schema_descr();
+    let names = schema.columns().iter().map(|column| column.name());
+    let index = names.into_iter().position(|name| name == column).unwrap();
     let mut found = Found::default();
-    for batch in builder.with_projection(mask).build().unwrap() {
-        let batch = batch.unwrap();
-        let texts = batch.column_by_name(column).unwrap().as_string::<i32>();
-        for text in texts.iter().flatten() {
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group).unwrap();
+        let rows = usize::try_from(group.metadata().num_rows()).unwrap();
+        let ColumnReader::ByteArrayColumnReader(mut column) =
+            group.get_column_reader(index).unwrap()
+        else {
+            panic!("texts")
+        };
+        let mut texts = Vec::with_capacity(rows);
+        column.read_records(rows, None, None, &mut texts).unwrap();
+        assert_eq!(texts.len(), rows, "a row is missing");
+        for text in &texts {
+            let text = text.as_utf8().unwrap();
             if kind == TableKind::Rejected {
                 found.rejected.push(number_of(text));
                 continue;
