@@ -398,6 +398,15 @@ mod tests {
     }
 
     #[test]
+    fn a_release_mark_with_any_flipped_bit_is_none() {
+        for at in RELEASE_AT..RELEASE_AT + RELEASE_CHECKED + 4 {
+            let mut block = header().encode(Some(77));
+            block[at] ^= 0x10;
+            assert_eq!(decode_release(&block), None, "byte {at}");
+        }
+    }
+
+    #[test]
     fn a_newer_version_is_told_from_damage() {
         let mut block = header().encode(None);
         block[8] = 2;

@@ -93,6 +93,29 @@ def test_commit_that_did_not_land_is_tried_again(tmp_path: Path) -> None:
     assert positions(tmp_path) == [1]
 
 
+class _Forgetting:
+    """A table object whose commit says that it is done and was never written."""
+
+    def __init__(self, table: DeltaTable) -> None:
+        self._table = table
+
+    def create_write_transaction(self, *arguments, **named) -> None:
+        pass
+
+    def __getattr__(self, name: str):
+        return getattr(self._table, name)
+
+
+def test_commit_that_only_said_it_landed_is_tried_again(tmp_path: Path) -> None:
+    table = opened(tmp_path)
+    files = [write_segment(tmp_path, [1])]
+    table._table = _Forgetting(DeltaTable(tmp_path / "events"))  # type: ignore[assignment]
+    with pytest.raises(CommitFailedError):
+        table.commit(files, {LANE: 1})
+    assert table.commit(files, {LANE: 1}) is True
+    assert positions(tmp_path) == [1]
+
+
 def test_commit_in_doubt_whose_reopen_fails_too_is_settled_by_the_next_try(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

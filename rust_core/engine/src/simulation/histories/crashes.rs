@@ -81,6 +81,32 @@ fn a_log_file_of_records_that_came_behind_the_cut_stays() {
 }
 
 #[test]
+fn ids_of_a_log_file_that_is_let_go_are_known_wherever_the_power_is_cut() {
+    // No file was sealed before: the release alone sees to the ids (DUP-2).
+    let mut machine = machine();
+    for id in 0..12 {
+        machine.stored(Request::of([id]).filled(1_500));
+    }
+    let first = machine.life().engine.log.lanes()[0].first;
+    machine.build();
+    let forks = forks_of(&mut machine, |machine| {
+        machine.commit(Mishap::default()).unwrap();
+    });
+    assert!(machine.life().engine.log.lanes()[0].first > first);
+    for fork in &forks {
+        for crash in [Crash::LoseUnsynced, Crash::KeepSome { seed: 1 }] {
+            let mut copy = after(&machine, fork, crash);
+            copy.stored(Request::of(0..12));
+            copy.drain_and_check();
+        }
+    }
+    machine.crash(Crash::LoseUnsynced);
+    machine.begin();
+    machine.stored(Request::of(0..12));
+    machine.drain_and_check();
+}
+
+#[test]
 fn a_start_that_is_cut_short_again_and_again_loses_nothing() {
     let mut machine = machine();
     for id in 0..8 {
