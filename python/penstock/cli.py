@@ -133,7 +133,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
     # The core's allocator reads these when the core is loaded. Huge pages made it hold 25 to 35 MB
     # more, at the same speed; so did keeping what is free for its second instead of a quarter, by
-    # 20 MB. At 100 ms building is slower by a quarter: pages come back as fast as they are given up.
+    # 20 MB. At 100 ms building is slower by a quarter, as pages go and come back all the time.
     os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "250")
     import uvloop  # noqa: PLC0415 - only serving needs it
