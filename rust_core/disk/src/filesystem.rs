@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use crate::CrashPoint;
 
+/// How the names of files end that [`Filesystem::publish`] has not published yet.
+pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
 /// An open file. Reads and writes name their offset, so a handle may be shared by threads.
 pub trait File: Send + Sync + Debug {
     /// Writes all of `slices`, one behind the other, from `offset` on; grows the file if needed.
@@ -103,6 +106,12 @@ pub trait Filesystem: Send + Sync + Debug {
     /// Durability: the name survives a power cut only after [`Self::sync_dir`] of its directory.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
+    /// Creates an empty file that only this process's user may read; otherwise as
+    /// [`Self::create_new`], which a file system without owners may as well do.
+    fn create_new_private(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.create_new(path)
+    }
+
     /// Creates one directory; `AlreadyExists` if there is one. Durable after the parent's sync.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
@@ -171,21 +180,36 @@ pub trait Filesystem: Send + Sync + Debug {
     /// Writes `name.tmp`, syncs it, renames it and syncs the directory.
     /// Durability: on `Ok`, the new bytes survive a power cut. One caller at a time for a name.
     fn publish(&self, directory: &Path, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
-        let mut temporary_name = name.to_os_string();
-        temporary_name.push(".tmp");
-        let temporary = directory.join(temporary_name);
-        match self.remove_file(&temporary) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let file = self.create_new(&temporary)?;
-        file.write_all_at(bytes, 0)?;
-        file.sync_all()?;
-        CrashPoint::PublishWritten.pass();
-        self.rename(&temporary, &directory.join(name))?;
-        self.sync_dir(directory)
+        publish_as(self, directory, name, bytes, Self::create_new)
     }
+
+    /// The same for a secret: a file that only this process's user may read.
+    fn publish_private(&self, directory: &Path, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        publish_as(self, directory, name, bytes, Self::create_new_private)
+    }
+}
+
+fn publish_as<F: Filesystem + ?Sized>(
+    filesystem: &F,
+    directory: &Path,
+    name: &OsStr,
+    bytes: &[u8],
+    create: impl Fn(&F, &Path) -> io::Result<Arc<dyn File>>,
+) -> io::Result<()> {
+    let mut temporary_name = name.to_os_string();
+    temporary_name.push(TEMPORARY_SUFFIX);
+    let temporary = directory.join(temporary_name);
+    match filesystem.remove_file(&temporary) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = create(filesystem, &temporary)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    CrashPoint::PublishWritten.pass();
+    filesystem.rename(&temporary, &directory.join(name))?;
+    filesystem.sync_dir(directory)
 }
 
 fn sync_parent_of_existing<F: Filesystem + ?Sized>(filesystem: &F, level: &Path) -> io::Result<()> {

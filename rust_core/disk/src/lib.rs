@@ -15,7 +15,7 @@ mod testing;
 mod tests;
 
 pub use crash::CrashPoint;
-pub use filesystem::{File, Filesystem, FilesystemKind, LockGuard};
+pub use filesystem::{File, Filesystem, FilesystemKind, LockGuard, TEMPORARY_SUFFIX};
 pub use linux::RealFilesystem;
 pub use sequential::SequentialWriter;
 #[cfg(any(test, feature = "testing"))]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -169,6 +169,12 @@ impl Filesystem for RealFilesystem {
             OpenOptions::new().read(true).write(true).create_new(true),
             path,
         )
+    }
+
+    fn create_new_private(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        RealFile::open(&options, path)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

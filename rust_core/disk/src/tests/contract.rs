@@ -124,6 +124,27 @@ fn publishing_replaces_the_whole_file() {
 }
 
 #[test]
+fn a_published_secret_is_readable_to_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    on_both(|filesystem, folder| {
+        for bytes in [&b"first"[..], b"2nd"] {
+            filesystem
+                .publish_private(folder, OsStr::new("secret"), bytes)
+                .unwrap();
+            let file = filesystem.open_read(&folder.join("secret")).unwrap();
+            assert_eq!(file.len().unwrap(), bytes.len() as u64);
+        }
+        assert_eq!(filesystem.read_dir(folder).unwrap(), ["secret"]);
+    });
+    let folder = tempfile::tempdir().unwrap();
+    RealFilesystem
+        .publish_private(folder.path(), OsStr::new("secret"), b"s")
+        .unwrap();
+    let metadata = std::fs::metadata(folder.path().join("secret")).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn a_lock_excludes_until_it_is_dropped() {
     on_both(|filesystem, folder| {
         let path = folder.join("lock");
