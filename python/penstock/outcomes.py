@@ -100,6 +100,11 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "missing_event_uuid": _INVALID,
     "invalid_event_uuid": _INVALID,
     "duplicate_event_uuid": _INVALID,
+    "cookieless_missing_user_agent": _INVALID,
+    "cookieless_missing_ip": _INVALID,
+    "cookieless_missing_host": _INVALID,
+    "cookieless_timestamp_out_of_range": _INVALID,
+    "cookieless_unsupported_event": _INVALID,
 }
 
 PUBLIC_TEXTS_USED_HERE: Final[dict[str, str]] = {

@@ -9,16 +9,17 @@ import pytest
 
 from support.repository import ROOT, below, name, rust_code, text
 
-CRATES = ("model", "disk", "decode", "dedup", "wal", "segment", "engine", "py")
+CRATES = ("model", "disk", "decode", "dedup", "cookieless", "wal", "segment", "engine", "py")
 # Who may depend on whom. Tests may also use what their room may not.
 DEPENDENCIES = {
     "model": set(),
     "disk": set(),
     "decode": {"model"},
     "dedup": {"model", "disk"},
+    "cookieless": {"model", "disk"},
     "wal": {"model", "disk"},
     "segment": {"model", "disk"},
-    "engine": {"model", "disk", "decode", "dedup", "wal", "segment"},
+    "engine": {"model", "disk", "decode", "dedup", "cookieless", "wal", "segment"},
     "py": {"model", "engine"},
 }
 # The only ones who may name a crate: what is heavy or dangerous stays in one room.
@@ -31,7 +32,9 @@ ONLY_IN = {
     "brotli-decompressor": {"decode"},
     "libdeflate-sys": {"decode"},
     "pyo3": {"py"},
-    "siphasher": {"dedup"},
+    "siphasher": {"dedup", "cookieless"},
+    "jiff": {"cookieless"},
+    "psl": {"cookieless"},
 }
 
 # The same for the rooms of the package, by module or folder below `python/penstock`. What all may

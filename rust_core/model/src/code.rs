@@ -136,6 +136,17 @@ codes! {
     MissingEventUuid, "missing_event_uuid", Request, "event submitted without a uuid";
     InvalidEventUuid, "invalid_event_uuid", Request, "event submitted with an invalid uuid";
     DuplicateEventUuid, "duplicate_event_uuid", Request, "duplicate event uuid";
+    // Of cookieless mode: one event, of which no visitor can be told.
+    CookielessMissingUserAgent, "cookieless_missing_user_agent", Event,
+        "event of cookieless mode submitted without $raw_user_agent";
+    CookielessMissingIp, "cookieless_missing_ip", Event,
+        "event of cookieless mode submitted without a client address";
+    CookielessMissingHost, "cookieless_missing_host", Event,
+        "event of cookieless mode submitted without $host";
+    CookielessTimestampOutOfRange, "cookieless_timestamp_out_of_range", Event,
+        "event of cookieless mode submitted on no day that visitors are told apart of";
+    CookielessUnsupportedEvent, "cookieless_unsupported_event", Event,
+        "$create_alias and $merge_dangerously are not taken in cookieless mode";
 }
 
 impl Code {

@@ -10,6 +10,7 @@ mod context;
 mod limits;
 mod payload;
 mod position;
+mod visitor;
 
 pub use batch::{Batch, BatchText, BatchView, ClientIp, Event, Text, Uuid, Warning, Warnings};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -18,3 +19,6 @@ pub use context::{AckLevel, BodyForm, Coding, Endpoint, RequestContext};
 pub use limits::DecodeLimits;
 pub use payload::Payload;
 pub use position::{LaneId, Position};
+pub use visitor::{
+    COOKIELESS_DISTINCT_ID, VISITOR_DEVICE_ID_PREFIX, VISITOR_DISTINCT_ID_PREFIX, Visit, VisitorIds,
+};
