@@ -41,6 +41,7 @@ fn request_context(coding: Coding) -> RequestContext {
         sent_at_us: None,
         token: None,
         sdk_info: None,
+        cookieless: false,
         uuid_seed: [7; 16],
     }
 }

@@ -97,9 +97,11 @@ impl<'a> Judge<'a> {
             0 | b'n' | b't' | b'f' => None,
             _ => Some(Code::InvalidCookielessMode),
         });
+        let is_snapshot = self.context.endpoint.takes_recordings();
+        // Of what is in a snapshot nothing is looked at.
+        let cookieless = !is_snapshot && raw[Inner::CookielessMode].kind(bytes) == b't';
         let uuid = self.uuid(raw[Root::Uuid]);
         note(uuid.is_err().then_some(Code::InvalidUuid));
-        let is_snapshot = self.context.endpoint.takes_recordings();
         if is_snapshot {
             note(self.snapshot_fault(raw));
         }
@@ -133,7 +135,7 @@ impl<'a> Judge<'a> {
             Text::EMPTY
         };
         let propertyless = self.is_propertyless(raw, &mut warnings);
-        let mut ip = self.ip(raw[Inner::Ip], &mut warnings);
+        let mut ip = self.ip(raw[Inner::Ip], cookieless, &mut warnings);
         if ip == ClientIp::Unsaid && !raw[Inner::CaptureInternal].is_absent() {
             ip = ClientIp::Given(self.write(INTERNAL_ADDRESS));
         }
@@ -173,6 +175,7 @@ impl<'a> Judge<'a> {
             elements_chain,
             ip,
             propertyless,
+            cookieless,
             warnings,
             raw: Text::in_body(raw.whole.start(), raw.whole.end()),
         }
@@ -334,8 +337,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// `$ip`: only where it is absent does the address of the request stand for it.
-    pub(crate) fn ip(&mut self, value: Value, warnings: &mut Warnings) -> ClientIp {
+    /// `$ip`: only where it is absent does the address of the request stand for it. In cookieless
+    /// mode neither is stored, once the visitor has got an id.
+    pub(crate) fn ip(
+        &mut self,
+        value: Value,
+        cookieless: bool,
+        warnings: &mut Warnings,
+    ) -> ClientIp {
+        if cookieless && self.context.cookieless {
+            return ClientIp::Withheld;
+        }
         if value.is_absent() {
             return ClientIp::Unsaid;
         }

@@ -35,6 +35,7 @@ fn most_held_of(body: Vec<u8>, coding: Coding, limits: DecodeLimits) -> (usize, 
         sent_at_us: None,
         token: Some("phc_a".to_owned()),
         sdk_info: None,
+        cookieless: false,
         uuid_seed: [7; 16],
     };
     let payload = Payload::new(body);

@@ -32,6 +32,7 @@ fn best_time(body: Vec<u8>, workspace: &mut Workspace) -> u64 {
         sent_at_us: None,
         token: None,
         sdk_info: None,
+        cookieless: false,
         uuid_seed: [7; 16],
     };
     let times = (0..RUNS).map(|_| {

@@ -148,6 +148,7 @@ impl<T: Send + 'static> Foreground<T> {
             sent_at_us: None,
             token: None,
             sdk_info: None,
+            cookieless: false,
             uuid_seed: self.next_seed(),
         };
         let (payload, ack, form) = match submission {

@@ -4,11 +4,11 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | version of this layout: 1; 2 for a request of capture v1; 3 where the body has a form of its own |
+//! | 1 | version of this layout: 1; 2 for a request of capture v1; 3 where the body has a form of its own; 4 where events of cookieless mode were rewritten |
 //! | 2 | decoder version |
 //! | 1 | endpoint number |
 //! | 1 | content coding as hinted |
-//! | 1 | flags: 1 address v4, 2 address v6, 4 `sent_at`, 8 token from outside the body, 16 what the client says of itself, 32 form of the body |
+//! | 1 | flags: 1 address v4, 2 address v6, 4 `sent_at`, 8 token from outside the body, 16 what the client says of itself, 32 form of the body, 64 (and always so in layout 4) rewritten |
 //! | 8 | time of receipt, µs since the Unix epoch, signed |
 //! | 16 | seed of made ids |
 //! | 4 × 4 | limits: decompressed bytes, event bytes, events, depth |
@@ -23,9 +23,14 @@
 //! | 4 | number of exceptions: events that were not accepted |
 //! | 5 each | index; 0 for a duplicate, else 1 + the number of the code |
 //!
-//! A reader refuses versions that it does not know. Versions 2 and 3 differ by their numbers alone,
-//! which tell a release without capture v1, or one that knows no other form than events, that the
-//! record is whole and not its own to read; all others keep version 1.
+//! A reader refuses versions that it does not know. Versions 2 to 4 differ by their numbers alone,
+//! which tell a release without capture v1, one that knows no other form than events, or one that
+//! would store the address of the request with an event of cookieless mode, that the record is whole
+//! and not its own to read; all others keep version 1.
+//!
+//! Where events of cookieless mode were rewritten, the payload is not as received but as it may be
+//! kept: what was made of a visitor stands in its text, in the place of what it was made of. So the
+//! ids that were given need no place here, and whoever reads the text reads what was decided.
 
 use std::net::IpAddr;
 
@@ -38,9 +43,10 @@ use crate::ledger::Counts;
 const LAYOUT_VERSION: u8 = 1;
 const LAYOUT_VERSION_OF_V1: u8 = 2;
 const LAYOUT_VERSION_WITH_FORM: u8 = 3;
+const LAYOUT_VERSION_OF_COOKIELESS: u8 = 4;
 
 /// The newest layout that this release writes. A file of the log may hold any up to it.
-pub(crate) const NEWEST_LAYOUT_VERSION: u8 = LAYOUT_VERSION_WITH_FORM;
+pub(crate) const NEWEST_LAYOUT_VERSION: u8 = LAYOUT_VERSION_OF_COOKIELESS;
 
 const FLAG_V4: u8 = 1;
 const FLAG_V6: u8 = 2;
@@ -48,6 +54,7 @@ const FLAG_SENT_AT: u8 = 4;
 const FLAG_TOKEN: u8 = 8;
 const FLAG_SDK_INFO: u8 = 16;
 const FLAG_FORM: u8 = 32;
+const FLAG_COOKIELESS: u8 = 64;
 
 const FORM_AI_PARTS: u8 = 1;
 const FORM_OTLP_PROTOBUF: u8 = 2;
@@ -55,7 +62,9 @@ const FORM_OTLP_JSON: u8 = 3;
 
 /// The layout that the record of a request has.
 fn layout_of(request: &RequestContext) -> u8 {
-    if request.form != BodyForm::Events {
+    if request.cookieless {
+        LAYOUT_VERSION_OF_COOKIELESS
+    } else if request.form != BodyForm::Events {
         LAYOUT_VERSION_WITH_FORM
     } else if request.endpoint.is_v1() {
         LAYOUT_VERSION_OF_V1
@@ -131,6 +140,9 @@ pub(crate) fn encode(request: &RequestContext, project: &str, batch: &Batch, out
     }
     if request.form != BodyForm::Events {
         flags |= FLAG_FORM;
+    }
+    if request.cookieless {
+        flags |= FLAG_COOKIELESS;
     }
     out.push(flags);
     out.extend_from_slice(&request.received_at_us.to_le_bytes());
@@ -210,7 +222,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
     let layout = reader.u8()?;
     if !matches!(
         layout,
-        LAYOUT_VERSION | LAYOUT_VERSION_OF_V1 | LAYOUT_VERSION_WITH_FORM
+        LAYOUT_VERSION
+            | LAYOUT_VERSION_OF_V1
+            | LAYOUT_VERSION_WITH_FORM
+            | LAYOUT_VERSION_OF_COOKIELESS
     ) {
         return Err(ContextError::UnknownLayout(layout));
     }
@@ -222,6 +237,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
     let endpoint = Endpoint::from_number(reader.u8()?).ok_or(ContextError::Damaged)?;
     let coding = Coding::from_number(reader.u8()?).ok_or(ContextError::Damaged)?;
     let flags = reader.u8()?;
+    let cookieless = flags & FLAG_COOKIELESS != 0;
+    if cookieless != (layout == LAYOUT_VERSION_OF_COOKIELESS) {
+        return Err(ContextError::Damaged);
+    }
     let received_at_us = i64::from_le_bytes(reader.array()?);
     let uuid_seed = reader.array()?;
     let limits = DecodeLimits {
@@ -278,6 +297,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredContext, ContextError> {
             sent_at_us,
             token,
             sdk_info,
+            cookieless,
             uuid_seed,
         },
         project,
@@ -355,6 +375,7 @@ mod tests {
             elements_chain: None,
             ip: ClientIp::Unsaid,
             propertyless: false,
+            cookieless: false,
             warnings: Warnings::default(),
             raw: Text::EMPTY,
         }
@@ -372,6 +393,7 @@ mod tests {
             sent_at_us: Some(77),
             token: Some("phc_a".to_owned()),
             sdk_info: None,
+            cookieless: false,
             uuid_seed: [9; 16],
         };
         let batch = Batch {
@@ -425,7 +447,7 @@ mod tests {
 
         bytes[0] = NEWEST_LAYOUT_VERSION + 1;
         let refused = decode(&bytes).unwrap_err();
-        assert_eq!(refused, ContextError::UnknownLayout(4));
+        assert_eq!(refused, ContextError::UnknownLayout(5));
         assert!(refused.is_other_release());
     }
 
@@ -463,7 +485,7 @@ mod tests {
             form: with_boundary(),
             ..sample().0
         };
-        for request in [sample().0, of_v1(), with_form] {
+        for request in [sample().0, of_v1(), with_form, of_cookieless()] {
             let mut bytes = Vec::new();
             encode(&request, "shop", &sample().1, &mut bytes);
             for len in 0..bytes.len() {
@@ -475,6 +497,27 @@ mod tests {
     fn with_boundary() -> BodyForm {
         BodyForm::AiParts {
             boundary: "----x".to_owned(),
+        }
+    }
+
+    fn of_cookieless() -> RequestContext {
+        RequestContext {
+            cookieless: true,
+            client_address: None,
+            ..of_v1()
+        }
+    }
+
+    /// A release without cookieless mode would store the address of the request with the event.
+    #[test]
+    fn a_context_of_cookieless_mode_reads_back_and_has_a_layout_of_its_own() {
+        let mut bytes = Vec::new();
+        encode(&of_cookieless(), "shop", &sample().1, &mut bytes);
+        assert_eq!(decode(&bytes).unwrap().request, of_cookieless());
+        assert_eq!(bytes[0], 4);
+        for other in 1..4 {
+            bytes[0] = other;
+            assert_eq!(decode(&bytes).unwrap_err(), ContextError::Damaged);
         }
     }
 

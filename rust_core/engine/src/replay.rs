@@ -104,6 +104,7 @@ mod tests {
             sent_at_us: None,
             token: None,
             sdk_info: None,
+            cookieless: false,
             uuid_seed: [7; 16],
         }
     }

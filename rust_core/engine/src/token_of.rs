@@ -35,6 +35,7 @@ pub fn token_of(
         sent_at_us: None,
         token: None,
         sdk_info: None,
+        cookieless: false,
         uuid_seed: [0; 16],
     };
     let decode = || decode_request(payload, &context, &mut Workspace::default());

@@ -7,12 +7,12 @@
 //! `rust_core/decode/tests/fuzz_corpora.rs` includes this file, and runs it on the committed corpora.
 
 use penstock_decode::{
-    DECODER_VERSION, Workspace, coding_name, decode_with_answer, expected_decoded_bytes, protobuf,
-    v1,
+    DECODER_VERSION, Workspace, coding_name, decode_cookieless, decode_with_answer,
+    expected_decoded_bytes, has_cookieless, protobuf, v1,
 };
 use penstock_model::{
     Batch, BodyForm, ClientIp, Code, Coding, DecodeLimits, Endpoint, Outcome, Payload, Refusal,
-    RequestContext, Text,
+    RequestContext, Text, Visit, VisitorIds,
 };
 use serde_json::value::RawValue;
 
@@ -72,6 +72,7 @@ fn context(endpoint: Endpoint, coding: Coding, form: BodyForm) -> RequestContext
         sent_at_us: None,
         token: Some("phc_a".to_owned()),
         sdk_info: None,
+        cookieless: false,
         uuid_seed: [7; 16],
     }
 }
@@ -94,6 +95,9 @@ fn check(body: &[u8], context: &RequestContext) -> Decoded {
     match (&decoded, &again) {
         (Ok((batch, answer)), Ok((again, answer_again))) => {
             check_batch(batch, context);
+            if has_cookieless(batch) {
+                check_cookieless(&payload, context, batch.clone());
+            }
             let events = (&batch.events, &again.events);
             assert_eq!(format!("{:?}", events.0), format!("{:?}", events.1));
             assert_eq!((&batch.side, answer), (&again.side, answer_again));
@@ -139,6 +143,35 @@ fn check_batch(batch: &Batch, context: &RequestContext) {
             assert!(!distinct_id.contains('\0'));
             assert!(is_object(raw), "{raw}");
             assert!(is_object(properties), "{properties}");
+        }
+    }
+}
+
+/// Gives visitors their ids. What is kept then is read again as it was decided, and neither names
+/// their address nor takes that of the request for it.
+fn check_cookieless(payload: &Payload, context: &RequestContext, batch: Batch) {
+    let ids = VisitorIds {
+        distinct_id: "cookieless_1".to_owned(),
+        device_id: "cookielessd_1".to_owned(),
+        session_id: "01890a5d-ac96-774b-bcce-000000000001".to_owned(),
+    };
+    let mut workspace = Workspace::default();
+    let mut context = context.clone();
+    context.client_address = Some([203, 0, 113, 9].into());
+    let identify = &mut |_: &Visit<'_>| Ok(Ok(ids.clone()));
+    let kept = decode_cookieless(payload, &mut context, batch, None, &mut workspace, identify);
+    let (payload, batch, _) = kept.unwrap();
+    check_batch(&batch, &context);
+    let again = decode_with_answer(&payload, &context, &mut workspace);
+    let (again, _) = again.unwrap();
+    assert_eq!(again.events.len(), batch.events.len());
+    for (event, again) in batch.events.iter().zip(&again.events) {
+        if event.outcome == Outcome::Accepted {
+            assert_eq!(again.outcome, Outcome::Accepted);
+        }
+        if event.cookieless {
+            assert_eq!(event.ip, ClientIp::Withheld);
+            assert!(!batch.view().get(event.raw).contains("\"$raw_user_agent\":"));
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::{Outcome, Payload};
+use crate::{COOKIELESS_DISTINCT_ID, Outcome, Payload, VISITOR_DISTINCT_ID_PREFIX};
 
 /// A range of the batch's body or of its side buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +252,8 @@ pub struct Event {
     pub ip: ClientIp,
     /// Anonymous: `$process_person_profile` is false.
     pub propertyless: bool,
+    /// `$cookieless_mode` is true.
+    pub cookieless: bool,
     pub warnings: Warnings,
     /// The event's own text, from brace to brace.
     pub raw: Text,
@@ -296,6 +298,17 @@ impl Batch {
             self.text.bytes()
         };
         &buffer[text.range()]
+    }
+
+    /// What stands for the person in the key of deduplication: the `distinct_id` as the client sends
+    /// it. One that was made of a visit changes with the client's address, and a retry may come from
+    /// another.
+    pub fn dedup_distinct_id(&self, event: &Event) -> &[u8] {
+        let distinct_id = self.text_bytes(event.distinct_id);
+        if event.cookieless && distinct_id.starts_with(VISITOR_DISTINCT_ID_PREFIX.as_bytes()) {
+            return COOKIELESS_DISTINCT_ID.as_bytes();
+        }
+        distinct_id
     }
 
     /// The batch's token.

@@ -198,6 +198,9 @@ pub struct RequestContext {
     /// and `$lib_version` of its events; of session replay, its library as the `User-Agent` names
     /// it, for snapshots that name none.
     pub sdk_info: Option<String>,
+    /// Whether the text was rewritten before the log because of events of cookieless mode: it names
+    /// what was made of their visitors, and no address of the request stands for theirs.
+    pub cookieless: bool,
     /// Random bits from which the ids of events without one are made.
     pub uuid_seed: [u8; 16],
 }

@@ -159,6 +159,7 @@ mod _core {
             sent_at_us: None,
             token: None,
             sdk_info: None,
+            cookieless: false,
             uuid_seed: [0; 16],
         };
         let payload = penstock_model::Payload::new(PyBackedBytes::from(body.clone()));

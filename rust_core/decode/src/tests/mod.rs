@@ -4,6 +4,7 @@ mod ai;
 mod client_address;
 mod codings;
 mod compressions;
+mod cookieless;
 mod differential;
 mod fields;
 mod hostile;
@@ -41,6 +42,7 @@ fn context() -> RequestContext {
         sent_at_us: None,
         token: None,
         sdk_info: None,
+        cookieless: false,
         uuid_seed: [7; 16],
     }
 }

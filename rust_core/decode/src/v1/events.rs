@@ -200,7 +200,11 @@ fn judge_event(
             judge.optional(raw[Inner::LibVersion], false, &mut warnings),
         )
     };
-    let ip = match (judge.ip(raw[Inner::Ip], &mut warnings), request.address) {
+    let cookieless = options
+        .cookieless_mode
+        .unwrap_or(raw[Inner::CookielessMode].kind(bytes) == b't');
+    let ip = judge.ip(raw[Inner::Ip], cookieless, &mut warnings);
+    let ip = match (ip, request.address) {
         (ClientIp::Unsaid, Some(address)) => ClientIp::Given(address),
         (ip, _) => ip,
     };
@@ -230,6 +234,7 @@ fn judge_event(
         elements_chain,
         ip,
         propertyless: personless || nobody,
+        cookieless,
         snapshot_source: None,
         warnings,
         raw: Text::in_body(raw.whole.start(), raw.whole.end()),

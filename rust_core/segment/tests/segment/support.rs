@@ -73,6 +73,7 @@ impl BatchMaker {
             elements_chain: None,
             ip: ClientIp::Unsaid,
             propertyless: false,
+            cookieless: false,
             warnings: Warnings::default(),
             raw: self.text(r#"{"event":"$pageview"}"#),
         };

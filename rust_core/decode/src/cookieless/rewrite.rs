@@ -1,0 +1,167 @@
+//! Writes a request's text anew with what was decided about its visitors.
+
+use penstock_model::{COOKIELESS_DISTINCT_ID, DecodeLimits, Refusal, VisitorIds};
+
+use super::Decision;
+use super::visit::whole;
+use crate::envelope::scan_document;
+use crate::event::{RawEvent, key_bytes};
+use crate::json::{Members, Value};
+use crate::private_members::remove;
+use crate::utf8;
+
+/// What must not be written to disk of who did not agree to it, wherever in the event it stands:
+/// what ids are made of, and the copies of it that SDKs put into `$set` and `$set_once`.
+const PRIVATE_MEMBERS: [&str; 4] = [
+    "$ip",
+    "$raw_user_agent",
+    "$initial_raw_user_agent",
+    "$cookieless_extra",
+];
+
+/// What an event grows by, at most: three ids with two names.
+const MAX_GROWTH: usize = 192;
+
+pub(super) struct Rewritten {
+    pub(super) text: Vec<u8>,
+    /// Of the events that were written anew, in bytes.
+    pub(super) longest_event: usize,
+}
+
+/// `text` was decoded before, to as many events as there are decisions; `None` leaves an event as it
+/// is. It need not be UTF-8.
+pub(super) fn rewrite(
+    text: &[u8],
+    decisions: &[Option<Decision>],
+    limits: &DecodeLimits,
+    raw_events: &mut Vec<RawEvent>,
+) -> Result<Rewritten, Refusal> {
+    scan_document(text, utf8::byte_order_mark(text), limits, raw_events)?;
+    assert_eq!(raw_events.len(), decisions.len(), "the same text");
+    let identified = decisions
+        .iter()
+        .filter(|decision| matches!(decision, Some(Decision::Identified(_))));
+    let mut out = Vec::with_capacity(text.len() + MAX_GROWTH * identified.count());
+    let (mut copied, mut longest_event) = (0, 0);
+    for (raw, decision) in raw_events.iter().zip(decisions) {
+        let Some(decision) = decision else { continue };
+        out.extend_from_slice(&text[copied..raw.whole.start()]);
+        let begin = out.len();
+        let mut event = raw.whole.bytes(text).to_vec();
+        remove(&mut event, &PRIVATE_MEMBERS);
+        match decision {
+            Decision::Identified(ids) => write_event(&event, ids, &mut out),
+            Decision::Anonymous | Decision::Refused => out.extend_from_slice(&event),
+        }
+        longest_event = longest_event.max(out.len() - begin);
+        copied = raw.whole.end();
+    }
+    out.extend_from_slice(&text[copied..]);
+    out.shrink_to_fit();
+    Ok(Rewritten {
+        text: out,
+        longest_event,
+    })
+}
+
+/// Appends an event with the ids of its visitor.
+fn write_event(event: &[u8], ids: &VisitorIds, out: &mut Vec<u8>) {
+    let mut members = MemberWriter::open(event, out);
+    for (key, value) in Members::new(event, whole(event)) {
+        match &*key_bytes(event, key) {
+            b"properties" if value.is_object(event) => {
+                members.begin(key);
+                write_properties(event, value, ids, members.out);
+            }
+            b"distinct_id" | b"$distinct_id" if is_nobody(event, value) => {
+                members.begin(key);
+                push_id(&ids.distinct_id, members.out);
+            }
+            // Where capture v1 has it; it would win over the one in the properties.
+            b"session_id" => {}
+            _ => members.copy(key, value),
+        }
+    }
+    members.close();
+}
+
+fn write_properties(event: &[u8], properties: Value, ids: &VisitorIds, out: &mut Vec<u8>) {
+    let mut members = MemberWriter::open(event, out);
+    for (key, value) in Members::new(event, properties) {
+        match &*key_bytes(event, key) {
+            b"distinct_id" | b"$distinct_id" if is_nobody(event, value) => {
+                members.begin(key);
+                push_id(&ids.distinct_id, members.out);
+            }
+            // Who shares address and browser has one id, so it must not be told to be a person's.
+            b"$anon_distinct_id" if is_nobody(event, value) => {}
+            b"$device_id" | b"$session_id" => {}
+            _ => members.copy(key, value),
+        }
+    }
+    for (name, id) in [
+        ("$device_id", &ids.device_id),
+        ("$session_id", &ids.session_id),
+    ] {
+        members.comma();
+        push_id(name, members.out);
+        members.out.push(b':');
+        push_id(id, members.out);
+    }
+    members.close();
+}
+
+/// Whether a value is what stands for who has no id.
+fn is_nobody(event: &[u8], value: Value) -> bool {
+    value.is_string(event)
+        && key_bytes(event, value).trim_ascii() == COOKIELESS_DISTINCT_ID.as_bytes()
+}
+
+/// Appends a string that needs no escapes.
+fn push_id(id: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(id.as_bytes());
+    out.push(b'"');
+}
+
+/// Writes an object member by member.
+struct MemberWriter<'a> {
+    /// Where keys and values are copied from.
+    event: &'a [u8],
+    out: &'a mut Vec<u8>,
+    any: bool,
+}
+
+impl<'a> MemberWriter<'a> {
+    fn open(event: &'a [u8], out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self {
+            event,
+            out,
+            any: false,
+        }
+    }
+
+    fn comma(&mut self) {
+        if self.any {
+            self.out.push(b',');
+        }
+        self.any = true;
+    }
+
+    /// Begins a member; the caller appends its value.
+    fn begin(&mut self, key: Value) {
+        self.comma();
+        self.out.extend_from_slice(key.bytes(self.event));
+        self.out.push(b':');
+    }
+
+    fn copy(&mut self, key: Value, value: Value) {
+        self.begin(key);
+        self.out.extend_from_slice(value.bytes(self.event));
+    }
+
+    fn close(self) {
+        self.out.push(b'}');
+    }
+}
