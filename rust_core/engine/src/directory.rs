@@ -4,7 +4,7 @@
 //! format.json   {"format_version": 1, "created_at_unix_us": …}; written once, checked before anything is opened
 //! lock          held with flock while an engine is open
 //! reserve       preallocated; freed when the disk is full so that what was acknowledged can be flushed
-//! wal/ dedup/
+//! wal/ dedup/ cookieless/
 //! events/ …     a folder for each table, by its name
 //! ```
 
@@ -46,6 +46,10 @@ impl Layout {
 
     pub(crate) fn dedup(&self) -> PathBuf {
         self.root.join("dedup")
+    }
+
+    pub(crate) fn cookieless(&self) -> PathBuf {
+        self.root.join("cookieless")
     }
 
     fn table(&self, table: TableKind) -> PathBuf {

@@ -30,6 +30,7 @@ use crate::sealing::Sealer;
 use crate::sequencer::Sequencer;
 use crate::shared::{PendingRecord, Shared};
 use crate::supervisor::{DedupTidier, Reserve, StopSignal, Supervisor};
+use crate::visitors::Visitors;
 
 /// The service behind the fronts. `T` is what a caller gives with a request and gets back with
 /// its answer.
@@ -88,6 +89,7 @@ impl<T: Send + 'static> Engine<T> {
         let layout = Layout::new(&options.data_directory);
         let lock = directory::open(&*filesystem, &layout, clock.unix_micros())?;
         let (dedup, ids, dedup_report) = open_dedup(&options, &filesystem, &layout, &*clock)?;
+        let (visitors, salts_report) = Visitors::open(&filesystem, &layout, clock.unix_micros())?;
         let lookup = dedup.as_ref().map(|dedup| DedupLookup {
             hasher: dedup.hasher(),
             runs: dedup.runs(),
@@ -107,8 +109,10 @@ impl<T: Send + 'static> Engine<T> {
             options,
             Arc::clone(&clock),
             Sequencer { dedup },
+            visitors,
         )?);
         crate::recovery::report_dedup(&shared.journal, &dedup_report);
+        crate::visitors::report(&shared.journal, &salts_report);
         for warning in directory::file_system_warnings(&*filesystem, &layout) {
             shared
                 .journal
@@ -473,6 +477,11 @@ impl<T: Send + 'static> Engine<T> {
                 "penstock_engine_batch_cache_bytes",
                 "Parsed batches kept for the background.",
                 self.shared.backlog.held_bytes() as u64,
+            ),
+            (
+                "penstock_engine_cookieless_salts",
+                "Days of which visitors of cookieless mode have ids.",
+                self.shared.visitors.salts() as u64,
             ),
         ] {
             gauge(&mut out, name, help, value);

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex};
 use penstock_decode::{
     DECODER_VERSION, Workspace, body_form, check_token, decode_with_answer,
-    decode_without_client_address, expected_decoded_bytes, library_of, names_client_address,
-    protobuf, v1,
+    decode_without_client_address, expected_decoded_bytes, has_cookieless, library_of,
+    names_client_address, protobuf, v1,
 };
 use penstock_dedup::{DedupKey, KeyHasher, Probed, Runs};
 use penstock_model::{
@@ -345,8 +345,8 @@ impl<T: Send + 'static> Foreground<T> {
         }
     }
 
-    /// Decodes a request and finds its project. Where that stores no addresses of clients, the
-    /// payload and its context become such as the log may hold.
+    /// Decodes a request and finds its project. Where that stores no addresses of clients, or events
+    /// are of cookieless mode, the payload and its context become such as the log may hold.
     fn decide(
         &self,
         payload: &mut Payload,
@@ -361,6 +361,13 @@ impl<T: Send + 'static> Foreground<T> {
         // What a body claims about its size is only known to be true now (LIM-2).
         reservation.correct(held_bytes(&batch, payload, endpoint))?;
         let project = self.shared.projects.resolve(batch.token())?;
+        if has_cookieless(&batch) {
+            (*payload, batch, answer) = self.guard(endpoint, workspace, |workspace| {
+                let name = &project.name;
+                self.identify_visitors(payload, request, batch, answer, name, workspace)
+            })?;
+            reservation.correct(held_bytes(&batch, payload, endpoint))?;
+        }
         if project
             .discard_client_ip
             .unwrap_or(self.shared.options.discard_client_ip)
@@ -523,7 +530,7 @@ impl<T: Send + 'static> Foreground<T> {
                     token,
                     &event.uuid.0,
                     batch.text_bytes(event.event),
-                    batch.text_bytes(event.distinct_id),
+                    batch.dedup_distinct_id(event),
                 )
             })
         }));

@@ -39,6 +39,7 @@ mod simulation;
 mod supervisor;
 mod tail;
 mod token_of;
+mod visitors;
 
 pub use admission::{EngineState, StateReport};
 pub use answer::{Completion, Submission, SubmitSummary};

@@ -199,7 +199,7 @@ impl Decoder {
                     batch.text_bytes(batch.token),
                     &event.uuid.0,
                     batch.text_bytes(event.event),
-                    batch.text_bytes(event.distinct_id),
+                    batch.dedup_distinct_id(event),
                 )
             };
             ids.keys.extend(batch.events.iter().filter(counts).map(key));

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::options::EngineOptions;
 use crate::projects::Projects;
 use crate::sequencer::Sequencer;
+use crate::visitors::Visitors;
 
 /// A gRPC exception row, owned: it outlives the batch.
 #[derive(Debug)]
@@ -190,6 +191,7 @@ pub(crate) struct Shared<T> {
     pub(crate) admission: Arc<Admission>,
     pub(crate) projects: Projects,
     pub(crate) completions: CompletionQueue<T>,
+    pub(crate) visitors: Visitors,
     /// Locked for deduplication and append together; never over I/O.
     pub(crate) sequencer: Mutex<Sequencer>,
     /// Held while ids are written: one job at a time. Nobody who serves a request takes it.
@@ -210,11 +212,13 @@ impl<T: Send + 'static> Shared<T> {
         options: EngineOptions,
         clock: Arc<dyn Clock>,
         sequencer: Sequencer,
+        visitors: Visitors,
     ) -> std::io::Result<Self> {
         Ok(Self {
             admission: Arc::new(Admission::new(options.max_in_flight_bytes)),
             projects: Projects::new(&options.projects, options.max_unnamed_projects),
             completions: CompletionQueue::new()?,
+            visitors,
             sequencer: Mutex::new(sequencer),
             persisting: Mutex::new(()),
             backlog: Backlog::new(options.batch_cache_bytes),

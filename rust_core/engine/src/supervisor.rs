@@ -1,4 +1,4 @@
-//! Housekeeping on a clock: bring a failed log back, maintain deduplication, end waits.
+//! Housekeeping on a clock: bring a failed log back, maintain deduplication, delete salts, end waits.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,6 +100,8 @@ impl<T: Send + 'static> Supervisor<T> {
         let now = self.shared.clock.monotonic_nanos();
         self.shared.expire_table_waiters(now);
         self.spill_dedup(now);
+        let wall_us = self.shared.clock.unix_micros();
+        self.shared.visitors.expire(wall_us, &self.shared.journal);
         if self.shared.take_flush_starved() {
             self.free_reserve();
         }

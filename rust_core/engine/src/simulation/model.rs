@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use penstock_disk::Random;
 
-use super::request::{Level, Request, SNAPSHOT};
+use super::request::{Level, Request, SNAPSHOT, VISITOR};
 use crate::answer::{Completion, Submission};
 
 /// Ids are taken from a small pool now and then, so that copies meet in flight.
@@ -69,7 +69,11 @@ impl Model {
             return self.resend(random, now_ms);
         }
         let is_recording = random.once_in(4);
-        let kind = if is_recording { SNAPSHOT } else { 0 };
+        let kind = match random.below(6) {
+            _ if is_recording => SNAPSHOT,
+            0 => VISITOR,
+            _ => 0,
+        };
         let ids = (0..random.below(4))
             .map(|_| kind | self.some_id(random))
             .collect();

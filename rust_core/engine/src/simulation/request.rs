@@ -8,6 +8,9 @@ use crate::answer::Submission;
 /// Marks the ids of snapshots of session replay: those are sent by their own endpoint, as SDKs do.
 pub(super) const SNAPSHOT: u64 = 1 << 44;
 
+/// Marks the ids of events of cookieless mode, whose visitors get ids before the log.
+pub(super) const VISITOR: u64 = 1 << 45;
+
 /// How safe a request's answer says that its events are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
@@ -80,6 +83,7 @@ impl Request {
         max_filler_bytes: u64,
         random: &mut Random,
     ) -> Self {
+        let may_be_unstorable = ids.iter().all(|id| id & VISITOR == 0);
         Self {
             has_rejected: ids.is_empty() || random.once_in(3),
             ids,
@@ -92,7 +96,8 @@ impl Request {
                 _ => Level::Disk,
             },
             filler_bytes: usize::try_from(random.below(max_filler_bytes)).unwrap(),
-            unstorable: random.once_in(25),
+            // What comes at such a time is on no day that visitors are told apart of.
+            unstorable: may_be_unstorable && random.once_in(25),
         }
     }
 
@@ -111,6 +116,9 @@ impl Request {
             .iter()
             .map(|id| {
                 let uuid = uuid(*id);
+                if id & VISITOR != 0 {
+                    return visit(&uuid, &filler);
+                }
                 // Three days: three partitions.
                 format!(
                     r#"{{"event":"e","distinct_id":"d","uuid":"{uuid}","timestamp":"2026-01-0{}T00:00:00Z","properties":{{"filler":"{filler}"}}}}"#,
@@ -154,6 +162,16 @@ impl Request {
         format!("[{}]", snapshots.join(","))
     }
 }
+
+/// An event of cookieless mode, of the day on which it comes.
+fn visit(uuid: &str, filler: &str) -> String {
+    format!(
+        r#"{{"event":"e","distinct_id":"$posthog_cookieless","uuid":"{uuid}","properties":{{"$cookieless_mode":true,"$raw_user_agent":"{SECRET}","$ip":"{SECRET}","$host":"example.com","filler":"{filler}"}}}}"#
+    )
+}
+
+/// What a visitor is told apart by; it must be found in no row.
+pub(super) const SECRET: &str = "personal";
 
 fn http(endpoint: Endpoint, body: String) -> Submission {
     Submission::Http {

@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::column::reader::ColumnReader;
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::data_type::ByteArray;
+use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 use penstock_disk::{FaultyFilesystem, Filesystem};
 use penstock_model::{LaneId, Position};
 use penstock_segment::{SegmentFile, TableKind};
 
 use super::model::Found;
 use super::note::TableNote;
-use super::request::{SNAPSHOT, id_of, number_of};
+use super::request::{SECRET, SNAPSHOT, VISITOR, id_of, number_of};
 use super::table_log::{Snapshot, TableLog};
 
 /// Commits between two checkpoints: few, so that a short world has some.
@@ -315,21 +316,10 @@ fn parse_rows(kind: TableKind, contents: &[u8]) -> Found {
         TableKind::Rejected => "raw",
     };
     let reader = SerializedFileReader::new(bytes::Bytes::copy_from_slice(contents)).unwrap();
-    let schema = reader.metadata().file_metadata().schema_descr();
-    let names = schema.columns().iter().map(|column| column.name());
-    let index = names.into_iter().position(|name| name == column).unwrap();
     let mut found = Found::default();
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).unwrap();
-        let rows = usize::try_from(group.metadata().num_rows()).unwrap();
-        let ColumnReader::ByteArrayColumnReader(mut column) =
-            group.get_column_reader(index).unwrap()
-        else {
-            panic!("texts")
-        };
-        let mut texts = Vec::with_capacity(rows);
-        column.read_records(rows, None, None, &mut texts).unwrap();
-        assert_eq!(texts.len(), rows, "a row is missing");
+        let texts = texts_of(&*group, column);
         for text in &texts {
             let text = text.as_utf8().unwrap();
             if kind == TableKind::Rejected {
@@ -344,6 +334,36 @@ fn parse_rows(kind: TableKind, contents: &[u8]) -> Found {
             );
             found.ids.push(id);
         }
+        let is_visitor = |uuid: &ByteArray| id_of(uuid.as_utf8().unwrap()) & VISITOR != 0;
+        if kind == TableKind::Events && texts.iter().any(is_visitor) {
+            let [persons, properties] =
+                ["distinct_id", "properties"].map(|name| texts_of(&*group, name));
+            for (index, _) in texts
+                .iter()
+                .enumerate()
+                .filter(|(_, uuid)| is_visitor(uuid))
+            {
+                let person = persons[index].as_utf8().unwrap();
+                assert!(person.starts_with("cookieless_"), "{person}");
+                assert!(!properties[index].as_utf8().unwrap().contains(SECRET));
+            }
+        }
     }
     found
+}
+
+/// A column of texts, none of which is null.
+fn texts_of(group: &dyn RowGroupReader, column: &str) -> Vec<ByteArray> {
+    let columns = group.metadata().columns();
+    let mut names = columns.iter().map(|chunk| chunk.column_descr().name());
+    let index = names.position(|name| name == column).unwrap();
+    let rows = usize::try_from(group.metadata().num_rows()).unwrap();
+    let ColumnReader::ByteArrayColumnReader(mut column) = group.get_column_reader(index).unwrap()
+    else {
+        panic!("texts")
+    };
+    let mut texts = Vec::with_capacity(rows);
+    column.read_records(rows, None, None, &mut texts).unwrap();
+    assert_eq!(texts.len(), rows, "a row is missing");
+    texts
 }

@@ -6,6 +6,7 @@
 )]
 
 mod client_address;
+mod cookieless;
 mod durability;
 mod failure;
 mod ledger;
