@@ -2,10 +2,12 @@
 
     python tests/vectors/make_log.py tests/vectors/log/format-1
     python tests/vectors/make_log.py tests/vectors/log/format-1-ai ai
+    python tests/vectors/make_log.py tests/vectors/log/format-1-v1 v1
+    python tests/vectors/make_log.py tests/vectors/log/format-1-cookieless cookieless
 
-The second has records of forms and spans, whose contexts have a layout of their own. Run once for
-each format that was ever released; what it made is never made again, since all later releases have
-to read it as it is.
+The others have records of forms and spans, of capture v1 and of cookieless mode, whose contexts
+have layouts of their own. Run once for each format that was ever released; what it made is never
+made again, since all later releases have to read it as it is.
 """
 
 import gzip
@@ -95,6 +97,55 @@ def fill_ai(server: RunningServer) -> None:
         assert server.request("POST", "/i/v0/ai/otel", body=body, headers=headers).status == 200
 
 
+NOW = "2026-01-02T03:04:05Z"
+
+
+def fill_v1(server: RunningServer) -> None:
+    headers = {
+        "Authorization": "Bearer phc_web",
+        "Content-Type": "application/json",
+        "User-Agent": "recorder/1.0",
+        "PostHog-Sdk-Info": "recorder/1.0",
+        "PostHog-Attempt": "1",
+        "PostHog-Request-Id": str(uuid.UUID(int=1)),
+        "PostHog-Request-Timestamp": NOW,
+    }
+    options = {"process_person_profile": False, "product_tour_id": 7, "cookieless_mode": False}
+    events = [
+        event("known", uuid=str(uuid.UUID(int=10)), session_id="s", window_id="w"),
+        event("own", uuid=str(uuid.uuid4()), options=options),
+        event("undefined", uuid=str(uuid.uuid4()), distinct_id="undefined"),
+        event("", uuid=str(uuid.uuid4())),
+    ]
+    events = [one | {"timestamp": NOW} for one in events]
+    body = json.dumps({"created_at": NOW, "batch": events}).encode()
+    for path in ("/i/v1/analytics/events", "/i/v1/ai/events"):
+        assert server.request("POST", path, body=body, headers=[*headers.items()]).status == 200
+    zipped = [*headers.items(), ("Content-Encoding", "gzip")]
+    body = gzip.compress(body.replace(b'"known"', b'"zipped"'))
+    assert server.request("POST", "/i/v1/analytics/events", body=body, headers=zipped).status == 200
+
+
+def fill_cookieless(server: RunningServer) -> None:
+    said = {
+        "$cookieless_mode": True,
+        "$raw_user_agent": "recorder/1.0",
+        "$host": "www.example.com",
+        "$timezone": "Europe/Berlin",
+        "$device_id": None,
+    }
+
+    def visit(name: str, **more: object) -> dict[str, object]:
+        return event(name, properties=said) | {"distinct_id": "$posthog_cookieless"} | more
+
+    known = visit("known", uuid=str(uuid.UUID(int=11)))
+    named = visit("$identify", distinct_id="ada")
+    alias = visit("$create_alias")
+    for batch in ([known, visit("made id"), named, alias], [known, event("other")]):
+        body = gzip.compress(json.dumps({"api_key": "phc_web", "batch": batch}).encode())
+        assert server.request("POST", "/e/", body=body).status == 200
+
+
 def form(described: dict[str, object]) -> bytes:
     parts = {
         "event": b"\r\n" + json.dumps(described).encode(),
@@ -121,6 +172,9 @@ def append(server: RunningServer, value: dict[str, object]) -> None:
     assert response.accepted + response.duplicates == 1
 
 
+FILLS = {"": fill, "ai": fill_ai, "v1": fill_v1, "cookieless": fill_cookieless}
+
+
 def main() -> None:
     target = Path(sys.argv[1])
     target.mkdir(parents=True)
@@ -129,7 +183,7 @@ def main() -> None:
         # Two lanes: one for each opening.
         for _ in range(2):
             server = start_server(data_dir, Path(folder), **SETTINGS)
-            (fill_ai if sys.argv[2:] == ["ai"] else fill)(server)
+            FILLS[sys.argv[2] if sys.argv[2:] else ""](server)
             server.kill()
         (target / "format.json").write_bytes((data_dir / "format.json").read_bytes())
         for path in sorted((data_dir / "wal").glob("*.wal")):
