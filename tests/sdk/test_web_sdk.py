@@ -182,6 +182,26 @@ def test_nothing_is_sent_while_opted_out(page: Page, server: RunningServer, way:
     assert not {"hidden", "$autocapture"} & set(events)
 
 
+def test_visitor_without_cookies_is_the_same_on_the_next_visit_and_nameless(
+    page: Page, server: RunningServer, way: str
+) -> None:
+    wanted = {"$pageview", "custom event", "$identify", "after identify"}
+    page.send(server, "cookieless", way, wanted)
+    # Another browser's storage, and the same browser.
+    rows = page.send(server, "cookieless", way, wanted)
+    views = [row for row in rows if row["event"] in {"$pageview", "custom event"}]
+    (visitor,) = {row["distinct_id"] for row in views}
+    assert len(views) == 4
+    assert visitor.startswith("cookieless_")
+    assert len({row["session_id"] for row in rows}) == 1
+    named = [row for row in rows if row["event"] in {"$identify", "after identify"}]
+    assert {row["distinct_id"] for row in named} == {"ada"}
+    for row in rows:
+        assert row["ip"] is None
+        assert not {"$raw_user_agent", "$anon_distinct_id"} & set(row["properties"])
+        assert "Mozilla" not in json.dumps(row["properties"])
+
+
 def test_what_is_queued_when_the_page_is_left_goes_as_a_beacon(
     page: Page, server: RunningServer, way: str
 ) -> None:

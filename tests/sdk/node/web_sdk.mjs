@@ -143,6 +143,15 @@ const scenarios = {
     });
     await wait();
   },
+  async cookieless(page, wait) {
+    await page.evaluate(() => {
+      const { posthog } = window;
+      posthog.capture('custom event');
+      posthog.identify('ada', { name: 'Ada' });
+      posthog.capture('after identify');
+    });
+    await wait();
+  },
   async unload(page) {
     await page.evaluate(() => window.posthog.capture('last words'));
   },
@@ -158,6 +167,7 @@ const options = {
   everything: ASKS_NOTHING,
   nothing_set: { opt_out_useragent_filter: true },
   opted_out: ASKS_NOTHING,
+  cookieless: { ...ASKS_NOTHING, cookieless_mode: 'always' },
   // Long enough that the page is left before the queue would be sent by itself.
   unload: { ...ASKS_NOTHING, request_queue_config: { flush_interval_ms: 5000 } },
   away: ASKS_NOTHING,
