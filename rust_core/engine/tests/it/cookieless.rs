@@ -35,6 +35,7 @@ fn from(address: [u8; 4], token: &str, events: &str) -> Submission {
         coding: Coding::Unspecified,
         sent_at_us: None,
         client_address: Some(address.into()),
+        user_agent: None,
     }
 }
 
