@@ -155,6 +155,11 @@ pub(super) enum Node {
     File(usize),
 }
 
+/// What a path is known by: `/a/` names what `/a` does.
+fn key(path: &Path) -> &OsStr {
+    path.components().as_path().as_os_str()
+}
+
 /// All names, by the bytes of their whole path, which compare faster than paths do. Copies of a disk
 /// share the texts.
 #[derive(Clone, Debug, Default)]
@@ -162,11 +167,11 @@ pub(super) struct Names(BTreeMap<Arc<OsStr>, Node>);
 
 impl Names {
     pub(super) fn get(&self, path: &Path) -> Option<Node> {
-        self.0.get(path.as_os_str()).copied()
+        self.0.get(key(path)).copied()
     }
 
     pub(super) fn contains(&self, path: &Path) -> bool {
-        self.0.contains_key(path.as_os_str())
+        self.0.contains_key(key(path))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Path, Node)> {
@@ -241,16 +246,16 @@ impl State {
     }
 
     pub(super) fn add(&mut self, path: &Path, node: Node) {
-        self.change_name(NameChange::Add(path.as_os_str().into(), node));
+        self.change_name(NameChange::Add(key(path).into(), node));
     }
 
     pub(super) fn remove(&mut self, path: &Path) {
-        self.change_name(NameChange::Remove(path.as_os_str().into()));
+        self.change_name(NameChange::Remove(key(path).into()));
     }
 
     pub(super) fn rename(&mut self, to: &Path, node: Node) {
         self.change_name(NameChange::Rename {
-            to: to.as_os_str().into(),
+            to: key(to).into(),
             node,
         });
     }

@@ -41,6 +41,20 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn a_directory_may_be_named_with_its_separator() {
+    on_both(|filesystem, folder| {
+        let directory = folder.join("below").join("");
+        filesystem.create_dir(&directory).unwrap();
+        filesystem.create_new(&directory.join("file")).unwrap();
+        filesystem.sync_dir(&directory).unwrap();
+        for name in [folder.join("below"), directory] {
+            assert!(filesystem.exists(&name).unwrap());
+            assert_eq!(filesystem.read_dir(&name).unwrap(), ["file"]);
+        }
+    });
+}
+
+#[test]
 fn more_slices_than_the_kernel_takes_are_written() {
     on_both(|filesystem, folder| {
         let file = filesystem.create_new(&folder.join("file")).unwrap();
