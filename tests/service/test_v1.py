@@ -130,7 +130,7 @@ def rich_events():
             session_id="s",
             window_id="w\n",
             options={
-                "cookieless_mode": "true",
+                "cookieless_mode": "false",
                 "disable_skew_correction": 0,
                 "product_tour_id": 7,
                 "process_person_profile": False,
@@ -162,7 +162,7 @@ def test_a_row_has_what_headers_envelope_and_event_say(running_server):
         "$set": {"a": "é"},
         "$session_id": "s",
         "$window_id": "w\n",
-        "$cookieless_mode": True,
+        "$cookieless_mode": False,
         "$ignore_sent_at": False,
         "$process_person_profile": False,
         "$product_tour_id": "7",
