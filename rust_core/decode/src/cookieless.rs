@@ -8,14 +8,10 @@
 mod rewrite;
 mod visit;
 
-use std::borrow::Cow;
+use penstock_model::{Batch, Code, Outcome, Payload, Refusal, RequestContext, Visit, VisitorIds};
 
-use penstock_model::{
-    Batch, BatchText, BodyForm, Code, Outcome, Payload, Refusal, RequestContext, Visit, VisitorIds,
-};
-
-use crate::client_address::decode_instead;
-use crate::request::{Workspace, read_bytes};
+use crate::request::Workspace;
+use crate::rewritten::{decode_instead, text_of_body};
 
 /// Gives the ids of a visitor, or the code by which the event is refused. The refusal is that of the
 /// whole request: nothing of it is stored.
@@ -79,17 +75,7 @@ pub fn decode_cookieless(
     if !needs_address {
         context.client_address = None;
     }
-    let text = if context.form == BodyForm::Events {
-        // Not the batch's own text, in which invalid UTF-8 is replaced: events tell of that.
-        drop(batch);
-        read_bytes(payload, context, &mut workspace.decompressors)?
-    } else {
-        context.sent_at_us = batch.sent_at_us;
-        Cow::Owned(match batch.text {
-            BatchText::Decoded(text) => text,
-            BatchText::Received(text) => text.as_slice().to_vec(),
-        })
-    };
+    let text = text_of_body(payload, context, batch, workspace)?;
     let rewritten = rewrite::rewrite(&text, &decisions, &context.limits, &mut workspace.events)?;
     drop(text);
     // Events that were not too long before they got their ids are not so now.

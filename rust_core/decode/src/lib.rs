@@ -22,6 +22,7 @@ mod private_members;
 mod properties;
 pub mod protobuf;
 mod request;
+mod rewritten;
 #[cfg(test)]
 mod tests;
 mod timestamps;
