@@ -154,3 +154,28 @@ fn forms_and_spans_are_kept_as_the_events_that_they_became() {
         );
     }
 }
+
+/// A form says in its event when it was sent, which the event that is kept does not.
+#[test]
+fn the_clock_of_a_form_still_corrects_its_event() {
+    let form = "--x\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n\
+        {\"event\":\"$ai_x\",\"distinct_id\":\"d\",\"timestamp\":\"2025-12-31T00:00:00Z\",\
+        \"sent_at\":\"2025-12-31T00:00:05Z\"}\r\n\
+        --x\r\nContent-Disposition: form-data; name=\"event.properties\"\r\n\r\n\
+        {\"$ai_model\":\"m\",\"$ip\":\"9.9.9.9\"}\r\n--x--\r\n";
+    let mut as_sent = context();
+    as_sent.endpoint = Endpoint::Ai;
+    as_sent.form = BodyForm::AiParts {
+        boundary: "x".to_owned(),
+    };
+    as_sent.token = Some("phc_a".to_owned());
+    as_sent.sent_at_us = None;
+    let first = decode_with(form, &as_sent).unwrap();
+    assert_eq!(first.events[0].timestamp_us, NOW - 5_000_000);
+    let (payload, kept, batch) = discarded(form.as_bytes().to_vec(), &as_sent);
+    assert_eq!(batch.events[0].timestamp_us, first.events[0].timestamp_us);
+    assert_eq!(
+        replayed(&payload, &kept).events[0].timestamp_us,
+        first.events[0].timestamp_us
+    );
+}
