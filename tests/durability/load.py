@@ -7,6 +7,7 @@ import random
 import threading
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -48,6 +49,8 @@ class Sent:
     # Of batches that were answered: what was refused of them.
     refused: set[str] = field(default_factory=set)
     batches: int = 0
+    # The last batches that were answered.
+    old: deque[bytes] = field(default_factory=lambda: deque(maxlen=MAX_OLD_BATCHES))
 
 
 class HttpClient:
@@ -146,6 +149,8 @@ class Clients:
     With `refused`, each batch holds one more event that is refused: a row of `rejected`. With
     `repeats`, some are batches that were answered before, as if the answer had been lost. The
     events are of so many days: a file each in a commit. Each client pauses between its batches.
+    `before` is what other clients, which have ended, sent to the same data: it is held against the
+    tables, and repeated, as if these had sent it.
     """
 
     def __init__(
@@ -161,6 +166,7 @@ class Clients:
         repeats: bool = False,
         days: int = 3,
         pause_seconds: float = 0.0,
+        before: Sequence[Sent] = (),
     ) -> None:
         self._server = server
         self._max_padding_bytes = max_padding_bytes
@@ -178,10 +184,13 @@ class Clients:
             *[GrpcClient] * over_grpc,
             *[ReplayClient] * over_replay,
         ]
-        self.sent = [Sent(make.table) for make in makers]
+        own = [Sent(make.table) for make in makers]
+        for sent in own:
+            sent.old.extend(body for one in before if one.table == sent.table for body in one.old)
+        self.sent = [*before, *own]
         self._threads = [
             threading.Thread(target=self._run, args=(make, sent, random.Random(seed + index)))
-            for index, (make, sent) in enumerate(zip(makers, self.sent, strict=True))
+            for index, (make, sent) in enumerate(zip(makers, own, strict=True))
         ]
 
     def __enter__(self) -> Self:
@@ -238,12 +247,11 @@ class Clients:
         return set().union(*sent) - self.acknowledged(table)
 
     def _run(self, make: type[HttpClient | GrpcClient], sent: Sent, chance: random.Random) -> None:
-        old: deque[bytes] = deque(maxlen=MAX_OLD_BATCHES)
         with contextlib.closing(make()) as client:
             while not self._stop.is_set():
-                if self._repeats and old and chance.random() < 0.25:
+                if self._repeats and sent.old and chance.random() < 0.25:
                     # Its events are stored, so whatever comes of it changes nothing (DUP-1).
-                    self._deliver(client, chance.choice(old), 1)
+                    self._deliver(client, chance.choice(sent.old), 1)
                 *ids, refused_id = [
                     str(uuid.UUID(int=chance.getrandbits(128), version=4))
                     for _ in range(EVENTS_PER_BATCH + 1)
@@ -256,7 +264,7 @@ class Clients:
                 if self._deliver(client, body, tries):
                     sent.acknowledged.update(ids)
                     sent.refused.add(refused_id)
-                    old.append(body)
+                    sent.old.append(body)
                     with self._progress:
                         sent.batches += 1
                         self._progress.notify_all()

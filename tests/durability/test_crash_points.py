@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import StartServer
+from durability import near_checkpoint as near
 from durability.checks import check_no_file_is_left, check_tables, wal_bytes
 from durability.crashes import (
     crash_again,
@@ -19,7 +20,7 @@ from durability.crashes import (
     wait_for_crash,
     wait_for_release,
 )
-from durability.load import Clients
+from durability.load import Clients, Sent
 from penstock import _core
 from support.repository import table_headed
 from support.server import RunningServer
@@ -35,14 +36,11 @@ SETTINGS: dict[str, Any] = {
 # what came in after the last cut that let files go.
 MAX_WAL_BYTES_AFTER_A_STOP = 16 * WAL_FILE_BYTES
 
-# Passed once in 50 commits: so cuts are small and follow each other closely.
-CHECKPOINTS = {"checkpoint_begun", "checkpoint_written", "checkpoint_synced"}
-SMALL_CUTS: dict[str, Any] = {"flush_interval_seconds": 0.01}
-LITTLE_LOAD: dict[str, Any] = {"pause_seconds": 0.02, "days": 1, "max_padding_bytes": 100}
+# Passed once in 50 commits.
+CHECKPOINTS = ("checkpoint_begun", "checkpoint_written", "checkpoint_synced")
 # Ids become a run when an eighth of the window is over: here after 2.5 s instead of 3 h.
 SHORT_WINDOW: dict[str, Any] = {"dedup_window_seconds": 20}
 MORE_SETTINGS = {
-    **dict.fromkeys(CHECKPOINTS, SMALL_CUTS),
     "dedup_run_named": SHORT_WINDOW,
     "dedup_file_removed": SHORT_WINDOW,
 }
@@ -74,7 +72,7 @@ IN_A_NEW_DIRECTORY = {
 UNDER_LOAD = [
     point
     for point in _core.crash_points()
-    if point not in WHILE_STARTING and point != "table_created"
+    if point not in WHILE_STARTING and point not in CHECKPOINTS and point != "table_created"
 ]
 
 pytestmark = [pytest.mark.durability, pytest.mark.timeout(180)]
@@ -82,7 +80,7 @@ pytestmark = [pytest.mark.durability, pytest.mark.timeout(180)]
 
 def load(server: RunningServer, seed: int, **amount: Any) -> Clients:
     """Clients of every sort; each batch has a refused event, so that all tables get rows."""
-    clients = {"over_http": 2, "over_grpc": 1, "over_replay": 1}
+    clients: dict[str, Any] = {"over_http": 2, "over_grpc": 1, "over_replay": 1}
     return Clients(server, seed=seed, **clients, refused=True, repeats=True, **amount)
 
 
@@ -111,12 +109,24 @@ def test_a_crash_under_load_loses_and_doubles_nothing(start: StartServer, point:
         passes.append(chance.randrange(20, 200) if point in FREQUENT else chance.randrange(2, 6))
     context = f"{point}, passes {passes}, seed {seed}"
     server = start(**settings, **crash_at(point, passes[0]))
-    with load(server, seed, **(LITTLE_LOAD if point in CHECKPOINTS else {})) as clients:
+    with load(server, seed) as clients:
         wait_for_crash(server, point)
         for nth in passes[1:]:
             crash_again(start, clients, point, nth, **settings)
         clients.server_is_gone()
         go_on_and_check(start, clients, context, **settings)
+
+
+@pytest.mark.parametrize("point", CHECKPOINTS)
+def test_a_crash_at_the_first_checkpoint_loses_and_doubles_nothing(
+    start: StartServer, near_checkpoint: list[Sent], point: str
+) -> None:
+    seed = random.randrange(1 << 32)
+    server = start(**near.SETTINGS, **crash_at(point))
+    with load(server, seed, before=near_checkpoint, **near.LITTLE_LOAD) as clients:
+        wait_for_crash(server, point)
+        clients.server_is_gone()
+        go_on_and_check(start, clients, f"{point}, seed {seed}", **near.SETTINGS)
 
 
 @pytest.mark.parametrize("point", WHILE_STARTING)
@@ -168,6 +178,6 @@ def test_a_crash_at_the_making_of_a_table_that_is_made_late_loses_nothing(
 def test_every_point_is_met_by_a_test_and_described() -> None:
     points = list(_core.crash_points())
     assert len(points) > 20
-    assert {*UNDER_LOAD, *WHILE_STARTING, *IN_A_NEW_DIRECTORY} == set(points)
+    assert {*UNDER_LOAD, *CHECKPOINTS, *WHILE_STARTING, *IN_A_NEW_DIRECTORY} == set(points)
     described = [row[0] for row in table_headed(Path(__file__).with_name("README.md"), "point")]
     assert described == points

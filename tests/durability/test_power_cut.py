@@ -17,9 +17,10 @@ import pytest
 from deltalake import DeltaTable
 
 from conftest import StartServer
+from durability import near_checkpoint as near
 from durability.checks import check_no_file_is_left, check_tables
 from durability.crashes import crash_at, wait_for_crash
-from durability.load import Clients
+from durability.load import Clients, Sent
 
 pytestmark = [pytest.mark.durability, pytest.mark.timeout(180)]
 
@@ -28,9 +29,6 @@ SETTINGS: dict[str, Any] = {
     "wal_file_bytes": 64 * 1024,
     "disk_reserve_bytes": 0,
 }
-# A checkpoint comes once in 50 commits: small cuts, one right after the other.
-MANY_COMMITS: dict[str, Any] = {"flush_interval_seconds": 0.01}
-LITTLE_LOAD: dict[str, Any] = {"pause_seconds": 0.02, "days": 1, "max_padding_bytes": 100}
 
 
 def empty(path: Path) -> None:
@@ -91,13 +89,13 @@ def crash_tear_and_go_on(
     nth: int,
     tear: Callable[[Path], None],
     settings: dict[str, Any],
-    little: dict[str, Any],
+    **load: Any,
 ) -> None:
     seed = random.randrange(1 << 32)
     context = f"{point}, pass {nth}, seed {seed}"
     server = start(**settings, **crash_at(point, nth))
     data_dir = server.data_dir
-    with Clients(server, over_http=2, over_grpc=1, seed=seed, refused=True, **little) as clients:
+    with Clients(server, over_http=2, over_grpc=1, seed=seed, refused=True, **load) as clients:
         wait_for_crash(server, point)
         clients.server_is_gone()
         tear(data_dir)
@@ -111,6 +109,14 @@ def crash_tear_and_go_on(
     check_no_file_is_left(data_dir, context)
 
 
+def crash_at_checkpoint_tear_and_go_on(
+    start: StartServer, before: list[Sent], tear: Callable[[Path], None]
+) -> None:
+    crash_tear_and_go_on(
+        start, "checkpoint_written", 1, tear, near.SETTINGS, before=before, **near.LITTLE_LOAD
+    )
+
+
 @pytest.mark.parametrize("tear", TEARS)
 def test_a_log_entry_that_was_not_synced(start: StartServer, tear: Tear) -> None:
     def tear_newest(data_dir: Path) -> None:
@@ -118,29 +124,29 @@ def test_a_log_entry_that_was_not_synced(start: StartServer, tear: Tear) -> None
 
     # Passed for each table: events, rejected, and so on.
     nth = random.randrange(3, 12)
-    crash_tear_and_go_on(start, "commit_written", nth, tear_newest, SETTINGS, {})
+    crash_tear_and_go_on(start, "commit_written", nth, tear_newest, SETTINGS)
 
 
 @pytest.mark.parametrize("tear", TEARS)
-def test_a_checkpoint_that_was_not_synced(start: StartServer, tear: Tear) -> None:
+def test_a_checkpoint_that_was_not_synced(
+    start: StartServer, near_checkpoint: list[Sent], tear: Tear
+) -> None:
     def tear_newest(data_dir: Path) -> None:
         found = sorted(data_dir.glob("*/_delta_log/*.checkpoint.parquet"))
         tear(found[-1])
 
-    crash_tear_and_go_on(
-        start, "checkpoint_written", 1, tear_newest, SETTINGS | MANY_COMMITS, LITTLE_LOAD
-    )
+    crash_at_checkpoint_tear_and_go_on(start, near_checkpoint, tear_newest)
 
 
 @pytest.mark.parametrize("tear", TEARS)
-def test_a_name_of_the_last_checkpoint_that_was_not_synced(start: StartServer, tear: Tear) -> None:
+def test_a_name_of_the_last_checkpoint_that_was_not_synced(
+    start: StartServer, near_checkpoint: list[Sent], tear: Tear
+) -> None:
     def tear_name(data_dir: Path) -> None:
         (found,) = data_dir.glob("*/_delta_log/_last_checkpoint")
         tear(found)
 
-    crash_tear_and_go_on(
-        start, "checkpoint_written", 1, tear_name, SETTINGS | MANY_COMMITS, LITTLE_LOAD
-    )
+    crash_at_checkpoint_tear_and_go_on(start, near_checkpoint, tear_name)
 
 
 @pytest.mark.parametrize("tear", TEARS)
@@ -151,7 +157,7 @@ def test_data_files_that_were_not_synced(start: StartServer, tear: Tear) -> None
         for file in files:
             tear(file)
 
-    crash_tear_and_go_on(start, "cut_built", random.randrange(1, 6), tear_all, SETTINGS, {})
+    crash_tear_and_go_on(start, "cut_built", random.randrange(1, 6), tear_all, SETTINGS)
 
 
 def test_a_partition_directory_that_was_not_synced(start: StartServer) -> None:
@@ -162,7 +168,7 @@ def test_a_partition_directory_that_was_not_synced(start: StartServer) -> None:
         for path in removed:
             shutil.rmtree(path)
 
-    crash_tear_and_go_on(start, "cut_built", 1, remove_partitions, SETTINGS, {})
+    crash_tear_and_go_on(start, "cut_built", 1, remove_partitions, SETTINGS)
 
 
 def test_killed_after_the_commit_then_a_release_then_a_power_cut(start: StartServer) -> None:
