@@ -4,12 +4,14 @@ A runtime that the machine lacks, or a registry that can't be reached, skips the
 and says so. Whatever else goes wrong is a failure.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -135,16 +137,16 @@ def _node_folder() -> Path:
     """Copy the scripts beside the packages, where Node looks for them, and install what changed."""
     _node()
     folder, sources = BUILD / "node", SOURCES / "node"
-    folder.mkdir(parents=True, exist_ok=True)
     installed = folder / "installed.json"
     lock = (sources / "package-lock.json").read_text()
-    for path in filter(Path.is_file, sources.iterdir()):
-        shutil.copy(path, folder / path.name)
-    if not installed.exists() or installed.read_text() != lock:
-        installed.unlink(missing_ok=True)
-        quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1")
-        _install(["npm", "ci", *quiet], folder)
-        installed.write_text(lock)
+    with _alone(folder):
+        for path in filter(Path.is_file, sources.iterdir()):
+            _copy_changed(path, folder / path.name)
+        if not installed.exists() or installed.read_text() != lock:
+            installed.unlink(missing_ok=True)
+            quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1")
+            _install(["npm", "ci", *quiet], folder)
+            installed.write_text(lock)
     return folder
 
 
@@ -159,9 +161,27 @@ def _go_program() -> Path:
     if version < OLDEST_GO:
         _skip(f"Go {version} is older than {OLDEST_GO}")
     program = BUILD / "go" / "driver"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    _install([go, "build", "-o", str(program), "."], SOURCES / "go", **environment)
+    with _alone(program.parent):
+        # To another name: the one before may be running.
+        built = program.with_name("built")
+        _install([go, "build", "-o", str(built), "."], SOURCES / "go", **environment)
+        built.rename(program)
     return program
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep the other processes of a parallel run out of a folder; makes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _copy_changed(source: Path, target: Path) -> None:
+    """Copy a file unless it is there: another process may be reading it."""
+    if not target.exists() or target.read_bytes() != source.read_bytes():
+        shutil.copy(source, target)
 
 
 def _install(command: Sequence[str], folder: Path, **environment: str) -> None:
