@@ -15,8 +15,8 @@ pytestmark = pytest.mark.service
 
 # 1,000 queries, on fresh directories every so often: with a commit every 50 ms a table soon has so
 # many files that queries become few and far between.
-ROUNDS = 40
-QUERIES_PER_ROUND = 25
+ROUNDS = 50
+QUERIES_PER_ROUND = 20
 COMMANDS = 10
 
 # Small files and a quick flush: rolls, commits and releases all run while a query reads.
