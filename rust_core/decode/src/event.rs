@@ -74,6 +74,8 @@ pub(crate) enum Inner {
     ProductTourId,
     /// Its presence alone says that a service of its own captured the event.
     CaptureInternal,
+    /// Whichever of [`MERGED_FIELDS`] stands inside the properties.
+    Merged,
 }
 
 static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
@@ -97,13 +99,16 @@ static INNER_FIELDS: FieldTable<INNER_COUNT> = FieldTable::new(&[
     (b"$snapshot_items", Inner::SnapshotData as usize),
     (b"$product_tour_id", Inner::ProductTourId as usize),
     (b"capture_internal", Inner::CaptureInternal as usize),
+    (b"$set", Inner::Merged as usize),
+    (b"$set_once", Inner::Merged as usize),
+    (b"$groups", Inner::Merged as usize),
 ]);
 
 /// Autocapture's elements: taken out of the properties once there is a chain of them.
 pub(crate) const ELEMENTS_KEY: &str = "$elements";
 
 const ROOT_COUNT: usize = Root::Options as usize + 1;
-const INNER_COUNT: usize = Inner::CaptureInternal as usize + 1;
+const INNER_COUNT: usize = Inner::Merged as usize + 1;
 
 /// Places by field, and one that nobody reads for the keys that name none.
 type RootPlaces = [Value; ROOT_COUNT + 1];

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use penstock_model::Text;
 
-use crate::event::{ELEMENTS_KEY, MERGED_FIELDS, RawEvent, Root};
+use crate::event::{ELEMENTS_KEY, Inner, MERGED_FIELDS, RawEvent, Root};
 use crate::json::{Members, Value, replace_lone_surrogates, slice};
 
 /// What the `properties` column gets.
@@ -32,6 +32,10 @@ pub(crate) struct Rewrite<'a> {
 impl Rewrite<'_> {
     const fn is_none(&self) -> bool {
         !self.without_elements && self.injected.is_empty()
+    }
+
+    const fn takes_nothing_out(&self) -> bool {
+        !self.without_elements && self.replaced.is_empty()
     }
 
     fn takes_out(&self, name: &str) -> bool {
@@ -70,49 +74,17 @@ pub(crate) fn write(
     }
     let start = side.len();
     let mut lone_surrogate_replaced = false;
-    let append = |out: &mut String| {
-        if unmerged && !rewrite.without_elements && rewrite.replaced.is_empty() {
-            inject(own_text(text, event), rewrite.injected, out);
-        } else {
-            merge(text, event, merged, rewrite, out);
-        }
-    };
     if event.lone_surrogate {
         let mut whole = String::with_capacity(event.whole.len());
-        append(&mut whole);
+        write_anew(text, event, merged, rewrite, &mut whole);
         lone_surrogate_replaced = replace_lone_surrogates(&whole, side);
     } else {
-        append(side);
+        write_anew(text, event, merged, rewrite, side);
     }
     Properties {
         text: Text::in_side(start, side.len()),
         lone_surrogate_replaced,
     }
-}
-
-/// The properties as sent; an empty object if there are none.
-fn own_text<'a>(text: &'a str, event: &RawEvent) -> &'a str {
-    let properties = event[Root::Properties];
-    if properties.is_object(text.as_bytes()) {
-        slice(text, properties.start(), properties.end())
-    } else {
-        "{}"
-    }
-}
-
-/// Appends the object `own` with the members `injected` behind its own.
-fn inject(own: &str, injected: &str, out: &mut String) {
-    if injected.is_empty() {
-        out.push_str(own);
-        return;
-    }
-    let own = own.strip_suffix('}').unwrap_or(own);
-    out.push_str(own);
-    if own.trim_ascii_end() != "{" {
-        out.push(',');
-    }
-    out.push_str(injected);
-    out.push('}');
 }
 
 /// Whether `value` is an object with members. Anything else at the root changes nothing: PHP sends
@@ -121,32 +93,24 @@ fn is_filled(text: &str, value: Value) -> bool {
     value.is_object(text.as_bytes()) && Members::new(text.as_bytes(), value).next().is_some()
 }
 
-/// Appends the properties of `event` with the objects of `merged` in them, member by member.
-fn merge(
+/// Appends the properties of `event`, what goes out left out, with the objects of `merged` and what
+/// is injected behind the rest.
+fn write_anew(
     text: &str,
     event: &RawEvent,
     merged: [Value; MERGED_FIELDS.len()],
     rewrite: Rewrite<'_>,
     out: &mut String,
 ) {
-    let properties = event[Root::Properties];
     let mut inside = [Value::ABSENT; MERGED_FIELDS.len()];
-    let mut members = MemberWriter::open(out);
-    if properties.is_object(text.as_bytes()) {
-        for (key, value) in Members::new(text.as_bytes(), properties) {
-            let name = Members::key_text(text, key);
-            if rewrite.takes_out(&name) {
-                continue;
-            }
-            match MERGED_FIELDS
-                .iter()
-                .position(|(merged_key, _)| *merged_key == name)
-            {
-                Some(index) if !merged[index].is_absent() => inside[index] = value,
-                _ => members.copy(text, key, value),
-            }
-        }
-    }
+    let nothing_merges =
+        event[Inner::Merged].is_absent() || merged.iter().all(|root| root.is_absent());
+    let mut members = if nothing_merges && rewrite.takes_nothing_out() {
+        // The common case: nothing of the properties is looked at again.
+        MemberWriter::open_with(own_text(text, event), out)
+    } else {
+        copy_what_stays(text, event, merged, rewrite, &mut inside, out)
+    };
     for (index, root) in merged.into_iter().enumerate() {
         if root.is_absent() {
             continue;
@@ -163,6 +127,46 @@ fn merge(
         members.out.push_str(rewrite.injected);
     }
     members.close();
+}
+
+/// The properties as sent; an empty object if there are none.
+fn own_text<'a>(text: &'a str, event: &RawEvent) -> &'a str {
+    let properties = event[Root::Properties];
+    if properties.is_object(text.as_bytes()) {
+        slice(text, properties.start(), properties.end())
+    } else {
+        "{}"
+    }
+}
+
+/// Appends the members of the properties one by one, without those that go out; those that are
+/// merged with one of `merged` go to `inside`.
+fn copy_what_stays<'a>(
+    text: &str,
+    event: &RawEvent,
+    merged: [Value; MERGED_FIELDS.len()],
+    rewrite: Rewrite<'_>,
+    inside: &mut [Value; MERGED_FIELDS.len()],
+    out: &'a mut String,
+) -> MemberWriter<'a> {
+    let mut members = MemberWriter::open(out);
+    let properties = event[Root::Properties];
+    if properties.is_object(text.as_bytes()) {
+        for (key, value) in Members::new(text.as_bytes(), properties) {
+            let name = Members::key_text(text, key);
+            if rewrite.takes_out(&name) {
+                continue;
+            }
+            match MERGED_FIELDS
+                .iter()
+                .position(|(merged_key, _)| *merged_key == name)
+            {
+                Some(index) if !merged[index].is_absent() => inside[index] = value,
+                _ => members.copy(text, key, value),
+            }
+        }
+    }
+    members
 }
 
 /// Appends the members of `inner` that `root` doesn't have, then those of `root`.
@@ -193,6 +197,16 @@ impl<'a> MemberWriter<'a> {
     fn open(out: &'a mut String) -> Self {
         out.push('{');
         Self { out, any: false }
+    }
+
+    /// Begins with the members of the object `own`, as it is written.
+    fn open_with(own: &str, out: &'a mut String) -> Self {
+        let own = own.strip_suffix('}').unwrap_or(own);
+        out.push_str(own);
+        Self {
+            out,
+            any: own.trim_ascii_end() != "{",
+        }
     }
 
     fn comma(&mut self) {
@@ -277,6 +291,15 @@ mod tests {
             (
                 r#"{"$groups":{"c":"1"},"$set_once":{"s":1},"properties":{"$set_once":{"t":2}}}"#,
                 r#"{"$set_once":{"t":2,"s":1},"$groups":{"c":"1"}}"#,
+            ),
+            // What stays as it is keeps the client's own bytes here too.
+            (
+                r#"{"$set":{"x":1},"properties":{ "a" : 1, "a":2 }}"#,
+                r#"{ "a" : 1, "a":2 ,"$set":{"x":1}}"#,
+            ),
+            (
+                r#"{"properties":{"$set":{"y":2}},"$set":{"x":1},"properties":{"a":0}}"#,
+                r#"{"a":0,"$set":{"x":1}}"#,
             ),
             (
                 r#"{"$set":{"x":1},"properties":{"$set":"text"}}"#,
