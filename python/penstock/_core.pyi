@@ -471,6 +471,9 @@ class LogRecord:
     def sent_at_us(self) -> int | None:
         """The client's clock when it sent; that of the body only with decoding."""
     @property
+    def rewritten(self) -> bool:
+        """Events of cookieless mode were rewritten: the payload is not as received."""
+    @property
     def accepted(self) -> int: ...
     @property
     def duplicates(self) -> int: ...

@@ -66,6 +66,19 @@ def files_with(folder, *texts):
     ]
 
 
+def penstock(*command):
+    """Run a command; its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", *map(str, command)],
+        env=clean_environment(),
+        capture_output=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture
 def server(start):
     return start(trusted_proxies=1, flush_interval_seconds=3600)
@@ -218,16 +231,16 @@ def test_a_log_that_is_sent_again_says_the_same(server, start, tmp_path):
     wanted = stored(server)
     assert server.stop() == 0
     other = start(tmp_path / "other", trusted_proxies=1, flush_interval_seconds=3600)
-    command = ("wal", "replay", "--data-dir", server.data_dir, "--into", other.http_url)
-    done = subprocess.run(
-        [sys.executable, "-m", "penstock", *map(str, command)],
-        env=clean_environment(),
-        capture_output=True,
-        timeout=40,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    penstock("wal", "replay", "--data-dir", server.data_dir, "--into", other.http_url)
     kept = ("event", "uuid", "distinct_id", "session_id", "ip", "properties")
     found = [{name: row[name] for name in kept} for row in stored(other)]
     assert found == [{name: row[name] for name in kept} for row in wanted]
     assert "$anon_distinct_id" not in found[2]["properties"]
+
+
+def test_wal_cat_says_that_a_payload_is_not_as_received(server):
+    assert send(server, visit()).status == 200
+    plain = {"event": "plain", "distinct_id": "ada"}
+    assert send(server, plain).status == 200
+    lines = penstock("wal", "cat", "--data-dir", server.data_dir).decode().splitlines()
+    assert ["rewritten=cookieless" in line.split() for line in lines] == [True, False]

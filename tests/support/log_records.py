@@ -25,6 +25,7 @@ class FakeRecord:
     sdk_info: str | None = None
     client_address: str | None = None
     sent_at_us: int | None = None
+    rewritten: bool = False
     accepted: int = 3
     duplicates: int = 1
     rejected: int = 0

@@ -104,6 +104,10 @@ class RecordLike(Protocol):
         """The client's clock when it sent."""
 
     @property
+    def rewritten(self) -> bool:
+        """Events of cookieless mode were rewritten: the payload is not as received."""
+
+    @property
     def accepted(self) -> int:
         """Events."""
 

@@ -63,6 +63,8 @@ def _fields(record: RecordLike) -> dict[str, object]:
         "payload_bytes": record.payload_bytes,
         "coding": record.coding,
     }
+    if record.rewritten:
+        fields["rewritten"] = "cookieless"
     if record.problem is not None:
         fields["problem"] = record.problem
     return fields

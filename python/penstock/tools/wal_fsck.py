@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Final, Protocol, TextIO
 
 from penstock.tools.log_view import (
     FIRST_POSITION,
@@ -16,6 +16,12 @@ from penstock.tools.log_view import (
     count_text,
     damage_text,
     time_text,
+)
+
+# What damage took was acknowledged, so its ids are in `dedup/`: nobody knows which they are.
+_IDS_STAY: Final = (
+    "note: events of damaged ranges still count as duplicates when they are sent again, for as "
+    "long as ids are kept (dedup_window_seconds)"
 )
 
 
@@ -158,6 +164,8 @@ def _write_text(
         if file.seal == "disagrees":
             output.write("  seal: does not agree with the file; the next start reads the file\n")
     output.write(_summary_text(summary) + "\n")
+    if summary.damaged_ranges:
+        output.write(_IDS_STAY + "\n")
     output.flush()
     for repair in repairs:
         for path, first, last, kept in repair.kept_aside:

@@ -157,6 +157,12 @@ impl InspectedRecord {
         self.sent_at_us
     }
 
+    /// Whether events of cookieless mode were rewritten: the payload is then not as received.
+    pub fn is_rewritten(&self) -> bool {
+        let stored = self.stored.as_ref();
+        stored.is_some_and(|stored| stored.request.cookieless)
+    }
+
     /// Events by outcome.
     pub fn events(&self) -> Counts {
         let stored = self.stored.as_ref();

@@ -197,6 +197,11 @@ impl LogRecord {
     }
 
     #[getter]
+    fn rewritten(&self) -> bool {
+        self.record.is_rewritten()
+    }
+
+    #[getter]
     fn accepted(&self) -> u64 {
         self.record.events().accepted
     }
