@@ -301,10 +301,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Spec(Kind.BYTES, "Parsed batches kept for the background; past it they are read back."),
     ] = 16 * MIB
-    # More is not faster: 48 MiB and 28 build as many rows a CPU second (`bench/load`).
+    # More is not faster: 48, 28 and 20 MiB build as many rows a CPU second (`bench/load`).
     segment_memory_bytes: Annotated[
         int, Spec(Kind.BYTES, "Rows of open partitions before they spill.", minimum=MIB)
-    ] = 28 * MIB
+    ] = 20 * MIB
     max_open_partitions: Annotated[
         int,
         Spec(Kind.COUNT, "Partitions being built at once; more spill early.", 1, 65_536),
