@@ -12,6 +12,7 @@ mod error;
 mod format;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
+mod group_buffers;
 mod index;
 mod inspect;
 mod log;

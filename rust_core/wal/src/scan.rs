@@ -13,6 +13,7 @@ use penstock_model::{LaneId, Payload, Position};
 use crate::format::{
     self, BLOCK, BLOCK_BYTES, FirstBlock, Frame, GROUP_HEADER_BYTES, GroupHeader, align_up,
 };
+use crate::group_buffers::{GroupBuffer, GroupBuffers};
 
 /// Bytes read at a time when the next group is searched behind bad bytes.
 const SEARCH_BYTES: usize = 1024 * 1024;
@@ -283,6 +284,7 @@ pub(crate) struct Scanner {
     offset: u64,
     last: Position,
     pieces: VecDeque<Piece>,
+    buffers: GroupBuffers,
 }
 
 impl Scanner {
@@ -303,6 +305,7 @@ impl Scanner {
             offset,
             last,
             pieces: VecDeque::new(),
+            buffers: GroupBuffers::default(),
         }
     }
 
@@ -404,11 +407,11 @@ impl Scanner {
         Ok(())
     }
 
-    fn read(&self, start: u64, end: u64) -> io::Result<Vec<u8>> {
+    fn read(&self, start: u64, end: u64) -> io::Result<GroupBuffer> {
         let len = usize::try_from(end.saturating_sub(start))
             .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        let mut bytes = vec![0; len];
-        let count = self.file.read_at(&mut bytes, start)?;
+        let mut bytes = self.buffers.take(len);
+        let count = self.file.read_at(bytes.as_mut_slice(), start)?;
         bytes.truncate(count);
         Ok(bytes)
     }
@@ -451,7 +454,7 @@ impl Scanner {
     /// was noted. Else returns the offset behind the last whole frame.
     fn walk(
         &mut self,
-        bytes: Vec<u8>,
+        bytes: GroupBuffer,
         base: u64,
         at_most: Position,
         group_offset: Option<u64>,
