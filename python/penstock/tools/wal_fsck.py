@@ -18,9 +18,9 @@ from penstock.tools.log_view import (
     time_text,
 )
 
-# What damage took was acknowledged, so its ids are in `dedup/`: nobody knows which they are.
+# Ids that came to `dedup/` before the damage stay there: nobody knows which of them they are.
 _IDS_STAY: Final = (
-    "note: events of damaged ranges still count as duplicates when they are sent again, for as "
+    "note: events of damaged ranges may count as duplicates when they are sent again, for as "
     "long as ids are kept (dedup_window_seconds)"
 )
 

@@ -117,7 +117,7 @@ def test_damage_and_its_repair_are_told(monkeypatch):
         "  damage: bytes 4096 to 4300: bytes don't match their checksums; "
         "positions 2 to 2 are missing",
         "damaged: 1 range; 1 file, 1 lane, 3 records, positions 1 to 4, 9000 bytes",
-        "note: events of damaged ranges still count as duplicates when they are sent again, "
+        "note: events of damaged ranges may count as duplicates when they are sent again, "
         "for as long as ids are kept (dedup_window_seconds)",
         "kept aside: bytes 4096 to 4300 of a.wal in damaged/x",
         "cut: 7 bytes from byte 100 on of b.wal",
