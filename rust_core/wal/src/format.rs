@@ -327,6 +327,24 @@ impl Frame {
         self.payload.end
     }
 
+    /// Where the frame ends that stands at `start` of a file, if its header is to be believed and its
+    /// position is above `after` and at most `at_most`.
+    pub(crate) fn end_by(
+        header: &[u8; FRAME_HEADER_BYTES],
+        start: u64,
+        after: Position,
+        at_most: Position,
+    ) -> Option<u64> {
+        let position = Position::new(u64_at(header, 0));
+        if position <= after || position > at_most {
+            return None;
+        }
+        start
+            .checked_add(FRAME_HEADER_BYTES as u64)?
+            .checked_add(u64::from(u32_at(header, 16)))?
+            .checked_add(u64::from(u32_at(header, 20)))
+    }
+
     /// Reads the frame at `start`, if one is there whose position is above `after` and at most
     /// `at_most`, and which is whole.
     pub(crate) fn decode(

@@ -11,7 +11,8 @@ use penstock_disk::File;
 use penstock_model::{LaneId, Payload, Position};
 
 use crate::format::{
-    self, BLOCK, BLOCK_BYTES, FirstBlock, Frame, GROUP_HEADER_BYTES, GroupHeader, align_up,
+    self, BLOCK, BLOCK_BYTES, FRAME_HEADER_BYTES, FirstBlock, Frame, GROUP_HEADER_BYTES,
+    GroupHeader, align_up,
 };
 use crate::group_buffers::{GroupBuffer, GroupBuffers};
 
@@ -345,13 +346,33 @@ impl Scanner {
                 self.read_group(header, bounds)?;
             }
             None if bounds.may_end_after(self.last) => {
-                let torn = GroupHeader::trace_of(bytes, self.generation);
+                let torn = GroupHeader::trace_of(bytes, self.generation)
+                    || self.frame_without_header(bounds)?;
                 let torn_end = bounds.end.min(self.offset.saturating_add(BLOCK));
                 self.end(torn.then_some(torn_end), Position::ZERO);
             }
             None => self.skip_bad_group(bounds)?,
         }
         Ok(())
+    }
+
+    /// True if a whole frame of this use of the file stands where the first one of a group would: its
+    /// header rotted, so that nothing in it can be trusted, not even whose it was.
+    fn frame_without_header(&self, bounds: Bounds) -> io::Result<bool> {
+        let start = self.offset.saturating_add(GROUP_HEADER_BYTES as u64);
+        let mut header = [0; FRAME_HEADER_BYTES];
+        if self.file.read_at(&mut header, start)? < header.len() {
+            return Ok(false);
+        }
+        let Some(end) = Frame::end_by(&header, start, self.last, bounds.limit()) else {
+            return Ok(false);
+        };
+        if end > bounds.end {
+            return Ok(false);
+        }
+        let bytes = self.read(start, end)?;
+        let bytes = bytes.as_ref();
+        Ok(Frame::decode(self.seed, bytes, 0, self.last, bounds.limit()).is_some())
     }
 
     fn end(&mut self, torn_end: Option<u64>, promised: Position) {

@@ -1,9 +1,12 @@
 //! Bytes that rot (WAL-2): reported with their range, kept aside, both sides given back.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use penstock_disk::{Crash, Fault, Filesystem, Operation};
 
 use super::support::*;
-use crate::{Gap, GapKind, LogItem};
+use crate::{Gap, GapKind, InspectItem, Inspector, LogItem};
 
 /// Ten groups of one record each, in one file or two; then closed.
 fn ten_records() -> Machine {
@@ -65,6 +68,52 @@ fn a_damaged_group_header_costs_no_record() {
     assert_eq!(recovery.damage.len(), 1);
     assert_eq!(recovery.damage[0].last_position, position(0));
     assert_eq!(names(&log), (1..=10).collect::<Vec<u8>>());
+}
+
+/// Bytes that a look from outside finds behind the last whole record.
+fn unfinished_bytes(machine: &Machine) -> u64 {
+    let directory = Path::new(DIRECTORY);
+    let mut inspector = Inspector::open(machine.shared(), directory, position(1)).unwrap();
+    let mut bytes = 0;
+    while let Some(item) = inspector.next_item().unwrap() {
+        if let InspectItem::File(report) = item {
+            bytes += report.unfinished_bytes;
+        }
+    }
+    bytes
+}
+
+/// Nothing vouches for the last group, so it is cut like a torn one. It must not go without a word,
+/// whatever else may stand there in a file that was used before.
+#[test]
+fn a_changed_bit_of_the_last_groups_header_is_told() {
+    let machine = Machine::new();
+    let (log, _) = machine.open();
+    for name in 1..=30 {
+        put(&log, name, 1900);
+    }
+    log.release(position(30)).unwrap();
+    // The last three are in a file of their own.
+    for name in 31..=38 {
+        put(&log, name, 1900);
+    }
+    let file = machine.files(".wal").last().unwrap().clone();
+    let fork = machine.filesystem.fork();
+    let start = 3 * 4096;
+    for bit in 0..80 * 8 {
+        let copy = Machine {
+            filesystem: fork.crashed(Crash::LoseUnsynced),
+            options: machine.options,
+            sink: Arc::default(),
+        };
+        copy.filesystem.flip(&file, start + bit / 8, 1 << (bit % 8));
+        assert!(unfinished_bytes(&copy) > 0, "bit {bit}");
+        let (log, recovery) = copy.open();
+        assert_eq!(names(&log).last(), Some(&37), "bit {bit}");
+        let torn = recovery.torn_tail.map(|torn| torn.offset);
+        assert_eq!(torn, Some(start), "bit {bit}");
+        assert_eq!(recovery.damage, [], "bit {bit}");
+    }
 }
 
 #[test]
