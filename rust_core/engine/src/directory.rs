@@ -82,6 +82,9 @@ pub(crate) fn open(
         .map_err(unusable)?
     {
         check_format(filesystem, layout)?;
+        // A killed process may have left its name in the page cache only: it must be durable before
+        // anything stands beside it.
+        filesystem.sync_dir(&layout.root).map_err(unusable)?;
     } else {
         let tables = TableKind::ALL.map(|table| layout.table(table));
         for path in [layout.wal(), layout.dedup()].iter().chain(&tables) {
@@ -271,7 +274,7 @@ const BUILD_NICENESS: i32 = 10;
 
 #[cfg(test)]
 mod tests {
-    use penstock_disk::RealFilesystem;
+    use penstock_disk::{Crash, FaultyFilesystem, RealFilesystem};
 
     use super::*;
 
@@ -315,6 +318,29 @@ mod tests {
             open(&RealFilesystem, &layout, 1),
             Err(EngineError::Unusable { .. })
         ));
+    }
+
+    #[test]
+    fn a_first_start_that_is_cut_short_twice_is_no_obstacle() {
+        let layout = Layout::new(Path::new("/data"));
+        for killed_at in 1..=12 {
+            for cut_at in 1..=12 {
+                for seed in 0..8 {
+                    let disk = FaultyFilesystem::new();
+                    disk.crash_before(killed_at, Crash::KeepUnsynced);
+                    drop(open(&disk, &layout, 1));
+                    disk.crash(Crash::KeepUnsynced);
+                    disk.crash_before(cut_at, Crash::KeepSome { seed });
+                    drop(open(&disk, &layout, 2));
+                    disk.crash(Crash::KeepSome { seed });
+                    let opened = open(&disk, &layout, 3);
+                    assert!(
+                        opened.is_ok(),
+                        "killed before operation {killed_at}, power cut before {cut_at}: {opened:?}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]
