@@ -21,6 +21,9 @@ const MIN_MEMORY_BYTES: u64 = 16 << 10;
 /// Generations in memory, the sorted copy that a spill makes and the copy that a persist makes.
 pub(crate) const MEMORY_SLOTS: u64 = MAX_GENERATIONS as u64 + 2;
 
+/// Ids whose cache lines are asked for together: two in each of four generations are 32 KiB.
+const ASKED_AT_ONCE: usize = 64;
+
 /// Was an id seen before?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -161,12 +164,26 @@ impl Dedup {
         if probed.covers != self.covers {
             return false;
         }
+        let mut rest = &mut probed.seen[..];
+        for keys in keys.chunks(ASKED_AT_ONCE) {
+            let seen = rest.split_off_mut(..keys.len()).unwrap_or_default();
+            self.insert_some(keys, seen, position);
+        }
+        true
+    }
+
+    fn insert_some(&mut self, keys: &[Option<DedupKey>], seen: &mut [bool], position: Position) {
         // The tables are larger than the caches: their lines for all ids come at once, instead of
         // each lookup waiting for its own.
+        let numbers = || keys.iter().flatten().map(|key| key.number());
         for generation in &self.generations {
-            generation.warm(keys.iter().flatten().map(|key| key.number()));
+            generation.ask_for_controls(numbers());
         }
-        for (key, seen) in keys.iter().zip(&mut probed.seen) {
+        let newest = self.generations.len() - 1;
+        for (index, generation) in self.generations.iter().enumerate() {
+            generation.ask_for_ids(numbers(), index == newest);
+        }
+        for (key, seen) in keys.iter().zip(seen) {
             if let (Some(key), false) = (key, *seen) {
                 *seen = self.in_generations(key.number());
                 if !*seen {
@@ -174,7 +191,6 @@ impl Dedup {
                 }
             }
         }
-        true
     }
 
     /// As [`Self::insert_all`], for one id and with the lookup on disk; for recovery, where nobody

@@ -8,6 +8,7 @@ use penstock_model::Position;
 
 use crate::id_log::IdLogWriter;
 use crate::names;
+use crate::prefetch::prefetch;
 
 /// Bytes of a table's bucket: the id itself and a control byte. Ids stand in the table, not in a
 /// list of their own with an index beside it: 19.4 bytes an id instead of 21.7, and a lookup that
@@ -68,6 +69,9 @@ pub(crate) struct Generation {
     /// Last of the numbers kept for it; stands for all id logs up to it that no run stands for.
     pub(crate) number: u64,
     ids: Ids,
+    /// Address of the table's control bytes, once it holds an id: hashbrown keeps the buckets before
+    /// them, the last one first. Only for hints, so that nothing breaks but speed if that changes.
+    controls: Option<usize>,
     capacity: usize,
     /// Buckets of the ids behind the persisted ones, in the order of their arrival. The table never
     /// grows, so they stay where they are.
@@ -92,6 +96,7 @@ impl Generation {
         Self {
             number,
             ids: Ids::Growing(HashTable::with_capacity(capacity)),
+            controls: None,
             capacity,
             order: Vec::new(),
             marks: VecDeque::new(),
@@ -155,12 +160,34 @@ impl Generation {
         self.table().find(hash(key), |&id| id == key).is_some()
     }
 
-    /// Reads where the ids would be found, so that the lookups after it need not wait: the reads
-    /// here depend on nothing but their ids.
-    pub(crate) fn warm(&self, keys: impl Iterator<Item = u128>) {
+    /// Asks for the cache lines in which the table says whether an id may be there.
+    pub(crate) fn ask_for_controls(&self, keys: impl Iterator<Item = u128>) {
+        let Some(controls) = self.controls else {
+            return;
+        };
+        let last = self.table().num_buckets() - 1;
+        for key in keys {
+            prefetch(controls.wrapping_add(start_of(key, last)));
+        }
+    }
+
+    /// Asks for those of the ids that may be equal, after [`Self::ask_for_controls`]; and of where
+    /// the ids will be if `takes_more`.
+    pub(crate) fn ask_for_ids(&self, keys: impl Iterator<Item = u128>, takes_more: bool) {
         let table = self.table();
-        let met = keys.map(|key| table.find(hash(key), |_| false).is_some());
-        std::hint::black_box(met.fold(false, |all, one| all | one));
+        let last = table.num_buckets().saturating_sub(1);
+        for key in keys {
+            let found = table.find(hash(key), |id| {
+                prefetch(std::ptr::from_ref(id).addr());
+                false
+            });
+            debug_assert!(found.is_none(), "no id is looked at");
+            if let (true, Some(controls)) = (takes_more, self.controls) {
+                // The first free bucket is mostly one of the first, which share this line.
+                let bucket = start_of(key, last) + 1;
+                prefetch(controls.wrapping_sub(bucket * size_of::<u128>()));
+            }
+        }
     }
 
     /// Adds an id that is not there. `Position::ZERO`: durable already.
@@ -173,9 +200,12 @@ impl Generation {
             unreachable!("only the newest generation takes ids, and it is not spilled")
         };
         let index = table.len();
-        let bucket = table
-            .insert_unique(hash(key), key, |&id| hash(id))
-            .bucket_index();
+        let entry = table.insert_unique(hash(key), key, |&id| hash(id));
+        let bucket = entry.bucket_index();
+        if self.controls.is_none() {
+            let address = std::ptr::from_ref(entry.get()).addr();
+            self.controls = Some(address + (bucket + 1) * size_of::<u128>());
+        }
         if self.order.len() == self.order.capacity() {
             let step = (self.capacity / ORDER_STEPS).max(1);
             self.order.reserve_exact(step);
@@ -270,6 +300,12 @@ impl Generation {
         self.ids = Ids::Fixed(Arc::clone(&table));
         table
     }
+}
+
+/// The bucket, or control byte, at which hashbrown's lookup begins in a table of `last + 1` buckets.
+#[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+const fn start_of(key: u128, last: usize) -> usize {
+    hash(key) as usize & last
 }
 
 /// The low half; runs are sorted by the high one.

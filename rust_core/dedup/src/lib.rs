@@ -27,6 +27,7 @@ mod names;
 mod open;
 mod options;
 mod persist;
+mod prefetch;
 mod probe;
 mod run;
 mod run_writer;
