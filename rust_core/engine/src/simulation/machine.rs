@@ -403,6 +403,8 @@ impl Machine {
     // Turns of a process.
 
     pub(super) fn decode(&mut self) -> bool {
+        let now_ms = self.running_ms();
+        self.model.looked_at(now_ms);
         let life = self.life();
         life.engine
             .foreground

@@ -17,7 +17,8 @@
 //!
 //! A failure names its seed; `PENSTOCK_SIMULATION_SEED=<seed>` runs that world alone, and
 //! `PENSTOCK_SIMULATION_CRASH_POINTS=<n>` as many worlds as take that many crashes
-//! (`make test-durability N=<n>`). Ids that are drawn from the system (lanes, generations) differ
+//! (`make test-durability N=<n>`), `PENSTOCK_SIMULATION_FIRST_SEED=<seed>` from there on: a long run can
+//! be made in parts. Ids that are drawn from the system (lanes, generations) differ
 //! between runs of a seed; what happens does not depend on them.
 
 mod counts;
@@ -71,7 +72,8 @@ fn say(line: &str) {
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_in_any_world() {
     let only = setting("PENSTOCK_SIMULATION_SEED");
-    let first = only.unwrap_or(0);
+    let first = only.or_else(|| setting("PENSTOCK_SIMULATION_FIRST_SEED"));
+    let first = first.unwrap_or(0);
     let wanted = setting("PENSTOCK_SIMULATION_CRASH_POINTS").unwrap_or(CRASH_POINTS);
     let (wanted, enough_broken) = only.map_or((wanted, MAX_BROKEN), |_| (1, 1));
     let next = AtomicU64::new(first);
@@ -100,7 +102,7 @@ fn nothing_acknowledged_is_lost_or_doubled_in_any_world() {
                     *total += counts;
                     if total.crash_points / PROGRESS > before {
                         say(&format!(
-                            "simulation: {} crash points so far",
+                            "simulation: {} crash points so far, up to seed {seed}",
                             total.crash_points
                         ));
                     }

@@ -20,7 +20,8 @@ struct Id {
     /// At `disk` or `table`: only these are promised anything.
     acknowledged: bool,
     first_sent_ms: u64,
-    last_sent_ms: u64,
+    /// When it was sent, or waited in a process to be looked at.
+    last_open_ms: u64,
 }
 
 /// What ids and refused events (by their request) were found, in tables and quarantine.
@@ -40,7 +41,7 @@ impl Found {
 /// What must not be held against the tables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Allowed {
-    /// Ids sent again after this much running time may be stored once more.
+    /// Ids that come again after this much running time may be stored once more.
     pub(super) window_ms: u64,
     /// Ids of the window were lost, and it was told.
     pub(super) doubled: bool,
@@ -116,15 +117,27 @@ impl Model {
             let id = self.ids.entry(*id).or_insert(Id {
                 acknowledged: false,
                 first_sent_ms: now_ms,
-                last_sent_ms: now_ms,
+                last_open_ms: now_ms,
             });
-            id.last_sent_ms = now_ms;
+            id.last_open_ms = now_ms;
         }
         let submission = request.submission(number);
         self.requests.push(Arc::new(request));
         self.acknowledged.push(false);
         self.open.insert(number);
         (number, submission)
+    }
+
+    /// A process looks at one of those that it has: whether its ids are known is asked now, however
+    /// long ago it was sent.
+    pub(super) fn looked_at(&mut self, now_ms: u64) {
+        for number in &self.open {
+            for id in &self.requests[index_of(*number)].ids {
+                if let Some(id) = self.ids.get_mut(id) {
+                    id.last_open_ms = now_ms;
+                }
+            }
+        }
     }
 
     pub(super) fn request(&self, number: u64) -> &Arc<Request> {
@@ -200,7 +213,7 @@ impl Model {
         );
         for (number, id) in &self.ids {
             let times = stored.get(number).copied().unwrap_or(0);
-            let out_of_window = id.last_sent_ms - id.first_sent_ms >= allowed.window_ms;
+            let out_of_window = id.last_open_ms - id.first_sent_ms >= allowed.window_ms;
             assert!(
                 times <= 1
                     || allowed.doubled

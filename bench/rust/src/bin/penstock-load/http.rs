@@ -14,6 +14,13 @@ use crate::source::Source;
 
 /// Answers still due when the time is over get this long.
 const MAX_DRAIN: Duration = Duration::from_secs(30);
+
+/// Between two looks at the clock.
+const MAX_WAIT: Duration = Duration::from_millis(100);
+
+/// What an answer may wait for being read while the next request is not due. The load neither spins,
+/// which would keep the server off its core, nor adds what shows in a latency.
+const MAX_UNSEEN: Duration = Duration::from_micros(100);
 /// Connections that may break before the run is given up.
 const MAX_BROKEN: u64 = 256;
 /// Heads and bodies of answers are small; a longer answer is none of penstock's.
@@ -106,13 +113,16 @@ impl<'a> Load<'a> {
             if now >= drain_ends || (wait.is_none() && self.in_flight() == 0) {
                 break;
             }
-            let limit = wait.unwrap_or(Duration::from_millis(100));
-            match self
-                .poll
-                .poll(&mut events, Some(limit.min(Duration::from_millis(100))))
-            {
+            let limit = wait.unwrap_or(MAX_WAIT).min(MAX_WAIT);
+            // Shorter waits than a millisecond are not possible with epoll.
+            let is_short = limit < Duration::from_millis(1);
+            let timeout = if is_short { Duration::ZERO } else { limit };
+            match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
+            }
+            if is_short && events.is_empty() {
+                std::thread::sleep(limit.min(MAX_UNSEEN));
             }
             for event in &events {
                 let lane = event.token().0;
@@ -156,13 +166,10 @@ impl<'a> Load<'a> {
                 Some(interval) => self.started + interval * self.sent as u64,
             };
             if due > now {
-                // Sleeping below a millisecond is not possible with epoll; look again at once.
-                let wait = Duration::from_nanos(due - now);
-                let spins = wait < Duration::from_millis(1);
-                return Ok(Some(if spins { Duration::ZERO } else { wait }));
+                return Ok(Some(Duration::from_nanos(due - now)));
             }
             let Some(lane) = self.idle.pop_front() else {
-                return Ok(Some(Duration::from_millis(100)));
+                return Ok(Some(MAX_WAIT));
             };
             let Some(body) = self.source.next(lane) else {
                 self.idle.push_front(lane);
