@@ -7,18 +7,28 @@ use crate::File;
 
 /// Writes a file from its start to its end; for writers that want `std::io::Write`.
 ///
-/// Unbuffered: each call is a system call. `flush` does nothing, and nothing is durable before
-/// [`File::sync_data`].
+/// Unbuffered: each call is a system call, and every [`UNSYNCED_BYTES`] are synced on the way. `flush`
+/// does nothing, and the end is not durable before [`File::sync_data`].
 #[derive(Debug)]
 pub struct SequentialWriter {
     file: Arc<dyn File>,
     offset: u64,
+    synced: u64,
 }
+
+/// Most that a sync has to bring to the disk. The log's syncs queue behind it: behind a whole file of
+/// 10 MB they took up to 12 ms beside 15 ms of the file's own, in these pieces up to 8 ms and 2 ms
+/// (65 k events/s, virtio disk).
+pub(crate) const UNSYNCED_BYTES: u64 = 1 << 20;
 
 impl SequentialWriter {
     /// Starts at the first byte of `file`.
     pub fn new(file: Arc<dyn File>) -> Self {
-        Self { file, offset: 0 }
+        Self {
+            file,
+            offset: 0,
+            synced: 0,
+        }
     }
 
     /// Bytes written so far.
@@ -39,9 +49,17 @@ impl SequentialWriter {
 
 impl Write for SequentialWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.file.write_all_at(buffer, self.offset)?;
-        self.offset += buffer.len() as u64;
-        Ok(buffer.len())
+        let room = UNSYNCED_BYTES - (self.offset - self.synced);
+        let len = usize::try_from(room)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        self.file.write_all_at(&buffer[..len], self.offset)?;
+        self.offset += len as u64;
+        if self.offset - self.synced == UNSYNCED_BYTES {
+            self.file.sync_data()?;
+            self.synced = self.offset;
+        }
+        Ok(len)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -5,7 +5,10 @@ use std::io::{ErrorKind, IoSlice, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{FaultyFilesystem, Filesystem, FilesystemKind, RealFilesystem, SequentialWriter};
+use crate::sequential::UNSYNCED_BYTES;
+use crate::{
+    Crash, FaultyFilesystem, Filesystem, FilesystemKind, RealFilesystem, SequentialWriter,
+};
 
 /// Runs a test on both file systems, in an empty directory.
 fn on_both(test: impl Fn(&dyn Filesystem, &Path)) {
@@ -185,6 +188,21 @@ fn a_sequential_writer_appends() {
         writer.into_file().read_exact_at(&mut buffer, 0).unwrap();
         assert_eq!(&buffer, b"abcd");
     });
+}
+
+#[test]
+fn a_sequential_writer_leaves_little_to_the_last_sync() {
+    let faulty = FaultyFilesystem::new();
+    let path = Path::new("/file");
+    let mut writer = SequentialWriter::new(faulty.create_new(path).unwrap());
+    faulty.sync_dir(Path::new("/")).unwrap();
+    let bytes: Vec<u8> = (0..3 * UNSYNCED_BYTES - 5).map(|at| at as u8 | 1).collect();
+    writer.write_all(&bytes[..10]).unwrap();
+    writer.write_all(&bytes[10..]).unwrap();
+    assert_eq!(writer.written_bytes(), bytes.len() as u64);
+    faulty.crash(Crash::LoseUnsynced);
+    let synced = usize::try_from(2 * UNSYNCED_BYTES).unwrap();
+    assert_eq!(faulty.contents(path).unwrap()[..], bytes[..synced]);
 }
 
 #[test]

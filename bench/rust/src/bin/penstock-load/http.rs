@@ -122,6 +122,7 @@ impl<'a> Load<'a> {
                 other => other?,
             }
             if is_short && events.is_empty() {
+                #[expect(clippy::disallowed_methods, reason = "the load runs in real time")]
                 std::thread::sleep(limit.min(MAX_UNSEEN));
             }
             for event in &events {
