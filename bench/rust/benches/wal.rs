@@ -11,7 +11,7 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use penstock_bench::Corpus;
 use penstock_disk::{Filesystem, RealFilesystem};
 use penstock_model::{Payload, Position, SystemClock};
-use penstock_wal::{GroupSink, Log, LogError, LogOptions, LogRecord, repair};
+use penstock_wal::{GroupSink, Log, LogError, LogOptions, LogRecord, PayloadChecksum, repair};
 
 use crate::{scratch, throughput};
 
@@ -19,8 +19,9 @@ use crate::{scratch, throughput};
 const IN_FLIGHT: usize = 64;
 const CONTEXT_BYTES: usize = 128;
 
+/// With its checksum, as the engine's foreground makes it.
 #[derive(Debug)]
-struct Record(Payload);
+struct Record(Payload, Option<PayloadChecksum>);
 
 impl LogRecord for Record {
     fn context(&self) -> &[u8] {
@@ -29,6 +30,10 @@ impl LogRecord for Record {
 
     fn payload(&self) -> &[u8] {
         self.0.as_slice()
+    }
+
+    fn payload_checksum(&self) -> Option<PayloadChecksum> {
+        self.1
     }
 }
 
@@ -58,7 +63,8 @@ fn append_synced(log: &Log<Record>, synced: &Receiver<Position>, bodies: &[Paylo
             synced.recv().expect("the log answers");
             outstanding -= 1;
         }
-        let appended = log.append(Record(body.clone()));
+        let checksum = PayloadChecksum::of(body.as_slice());
+        let appended = log.append(Record(body.clone(), checksum));
         last = appended
             .map_err(|(_, error)| error)
             .expect("the log takes it");

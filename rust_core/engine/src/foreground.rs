@@ -16,7 +16,7 @@ use penstock_model::{
     AckLevel, Batch, BatchText, BodyForm, Code, Coding, Endpoint, Outcome, Payload, Refusal,
     RequestContext,
 };
-use penstock_wal::{AppendError, Log};
+use penstock_wal::{AppendError, Log, PayloadChecksum};
 
 use crate::admission::Reservation;
 use crate::answer::{Completion, Submission};
@@ -447,6 +447,7 @@ impl<T: Send + 'static> Foreground<T> {
         }
         // A typical context is 90 bytes; exceptions are rare.
         let mut context = Vec::with_capacity(128);
+        let payload_checksum = PayloadChecksum::of(payload.as_slice());
         // The disk is asked before the lock is taken: under it there is no I/O.
         if let Some(lookup) = &self.dedup {
             lookup.runs.probe(&ids.keys, &mut ids.probed);
@@ -485,6 +486,7 @@ impl<T: Send + 'static> Foreground<T> {
         let pending = PendingRecord {
             context,
             payload,
+            payload_checksum,
             batch,
             request,
             project: project.name,

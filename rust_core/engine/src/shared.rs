@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use penstock_decode::{protobuf, v1};
 use penstock_model::{AckLevel, Batch, Clock, Code, Payload, Position, Refusal, RequestContext};
-use penstock_wal::{GroupSink, LogError, LogRecord};
+use penstock_wal::{GroupSink, LogError, LogRecord, PayloadChecksum};
 
 use crate::admission::{Admission, Reservation};
 use crate::answer::{Completion, SubmitSummary};
@@ -130,6 +130,7 @@ impl<T> Answer<T> {
 pub(crate) struct PendingRecord<T> {
     pub(crate) context: Vec<u8>,
     pub(crate) payload: Payload,
+    pub(crate) payload_checksum: Option<PayloadChecksum>,
     pub(crate) batch: Batch,
     pub(crate) request: RequestContext,
     pub(crate) project: Arc<str>,
@@ -147,6 +148,10 @@ impl<T: Send + 'static> LogRecord for PendingRecord<T> {
 
     fn payload(&self) -> &[u8] {
         self.payload.as_slice()
+    }
+
+    fn payload_checksum(&self) -> Option<PayloadChecksum> {
+        self.payload_checksum
     }
 }
 

@@ -67,6 +67,8 @@ use std::ops::Range;
 
 use penstock_model::{LaneId, Position};
 
+use crate::checksum::PayloadChecksum;
+
 /// The format that this code writes, and the newest that it reads.
 pub(crate) const VERSION: u32 = 1;
 /// Alignment of groups: the page, and the largest block that common devices write at once.
@@ -286,13 +288,14 @@ pub(crate) fn frame_seed(generation: u64) -> u32 {
     crc32c::crc32c(&generation.to_le_bytes())
 }
 
-/// Header of a frame, checksum included.
+/// Header of a frame, checksum included. `known` is of this payload, if it was made before.
 pub(crate) fn encode_frame_header(
     seed: u32,
     position: Position,
     previous: Position,
     context: &[u8],
     payload: &[u8],
+    known: Option<PayloadChecksum>,
 ) -> [u8; FRAME_HEADER_BYTES] {
     let mut bytes = [0; FRAME_HEADER_BYTES];
     put(&mut bytes, 0, &position.get().to_le_bytes());
@@ -301,7 +304,13 @@ pub(crate) fn encode_frame_header(
     put(&mut bytes, 20, &record_len(payload).to_le_bytes());
     let checksum = crc32c::crc32c_append(seed, &bytes[..FRAME_CHECKED]);
     let checksum = crc32c::crc32c_append(checksum, context);
-    let checksum = crc32c::crc32c_append(checksum, payload);
+    let checksum = match known {
+        Some(known) => {
+            debug_assert!(known.is_of(payload), "of this very payload");
+            known.appended_to(checksum)
+        }
+        None => crc32c::crc32c_append(checksum, payload),
+    };
     put(&mut bytes, FRAME_CHECKED, &checksum.to_le_bytes());
     bytes
 }
@@ -438,7 +447,7 @@ mod tests {
         let (old, new) = (frame_seed(1), frame_seed(2));
         let position = Position::new(5);
         let mut bytes =
-            encode_frame_header(old, position, position.previous(), b"c", b"pay").to_vec();
+            encode_frame_header(old, position, position.previous(), b"c", b"pay", None).to_vec();
         bytes.extend_from_slice(b"cpay");
         let most = Position::new(u64::MAX);
         assert!(Frame::decode(old, &bytes, 0, Position::ZERO, most).is_some());
@@ -449,7 +458,8 @@ mod tests {
     fn lengths_beyond_the_buffer_are_refused() {
         let seed = frame_seed(1);
         let position = Position::new(5);
-        let mut bytes = encode_frame_header(seed, position, position.previous(), b"", b"").to_vec();
+        let mut bytes =
+            encode_frame_header(seed, position, position.previous(), b"", b"", None).to_vec();
         bytes[16..24].fill(0xff);
         assert!(Frame::decode(seed, &bytes, 0, Position::ZERO, position).is_none());
         assert!(Frame::decode(seed, &bytes[..27], 0, Position::ZERO, position).is_none());

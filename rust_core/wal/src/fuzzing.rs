@@ -87,7 +87,7 @@ fn build(input: &mut Input<'_>) -> Vec<u8> {
                 let previous = Position::new(input.number());
                 let (context, payload) = (input.bytes(), input.bytes());
                 let head =
-                    format::encode_frame_header(seed, position, previous, &context, &payload);
+                    format::encode_frame_header(seed, position, previous, &context, &payload, None);
                 for part in [&head[..], &context, &payload] {
                     file.extend_from_slice(part);
                 }

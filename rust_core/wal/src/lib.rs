@@ -8,6 +8,7 @@
 //! which also says what it finds file by file.
 
 mod aside;
+mod checksum;
 mod error;
 mod format;
 #[cfg(any(test, feature = "testing"))]
@@ -31,6 +32,7 @@ mod tail;
 mod tests;
 mod writer;
 
+pub use checksum::PayloadChecksum;
 pub use error::{AppendError, LogError, LogErrorKind, OpenError};
 pub use index::LaneSpan;
 pub use inspect::{DamageKind, FileReport, FoundDamage, InspectItem, Inspector, SealState};
@@ -52,6 +54,11 @@ pub trait LogRecord: Send + 'static {
 
     /// The bytes as received. Written from here without a copy, unless short.
     fn payload(&self) -> &[u8];
+
+    /// Of the payload as it is; must be right, or the record can't be read back.
+    fn payload_checksum(&self) -> Option<PayloadChecksum> {
+        None
+    }
 }
 
 /// Told of each commit group, on the log's thread, with no lock of the log held.

@@ -181,7 +181,9 @@ impl Writer {
         let mut previous = self.synced;
         for (index, (position, record)) in group.iter().enumerate() {
             let (context, payload) = (record.context(), record.payload());
-            let header = format::encode_frame_header(seed, *position, previous, context, payload);
+            let known = record.payload_checksum();
+            let header =
+                format::encode_frame_header(seed, *position, previous, context, payload, known);
             self.scratch.extend_from_slice(&header);
             self.scratch.extend_from_slice(context);
             if payload.len() <= MAX_COPIED_PAYLOAD_BYTES {
