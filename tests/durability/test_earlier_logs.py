@@ -5,8 +5,6 @@
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 
 from conftest import REPOSITORY, StartServer
 from durability.checks import read_table
-from support.server import clean_environment
+from support.command import run_penstock
 
 pytestmark = [pytest.mark.durability, pytest.mark.timeout(120)]
 
@@ -43,14 +41,7 @@ def expected_lines(folder: Path, name: str) -> list[Any]:
 
 
 def command(*arguments: object) -> list[Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "penstock", *map(str, arguments)],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    done = run_penstock(*arguments)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return lines(done.stdout)

@@ -2,14 +2,12 @@
 
 import gzip
 import json
-import subprocess
-import sys
 import uuid
 
 import pytest
 
 from support import otlp
-from support.server import clean_environment
+from support.command import run_penstock
 
 pytestmark = pytest.mark.service
 
@@ -278,13 +276,7 @@ def test_a_killed_server_gives_the_same_rows_from_its_log(start):
 
 
 def wal(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", "wal", *map(str, arguments)],
-        env=clean_environment(),
-        capture_output=True,
-        timeout=40,
-        check=False,
-    )
+    return run_penstock("wal", *arguments)
 
 
 @pytest.mark.timeout(180)  # nine processes, one after the other

@@ -2,14 +2,12 @@
 
 import gzip
 import json
-import subprocess
-import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support.server import clean_environment
+from support.command import run_penstock
 
 pytestmark = pytest.mark.service
 
@@ -68,13 +66,7 @@ def files_with(folder, *texts):
 
 def penstock(*command):
     """Run a command; its output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "penstock", *map(str, command)],
-        env=clean_environment(),
-        capture_output=True,
-        timeout=40,
-        check=False,
-    )
+    done = run_penstock(*command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -242,5 +234,5 @@ def test_wal_cat_says_that_a_payload_is_not_as_received(server):
     assert send(server, visit()).status == 200
     plain = {"event": "plain", "distinct_id": "ada"}
     assert send(server, plain).status == 200
-    lines = penstock("wal", "cat", "--data-dir", server.data_dir).decode().splitlines()
+    lines = penstock("wal", "cat", "--data-dir", server.data_dir).splitlines()
     assert ["rewritten=cookieless" in line.split() for line in lines] == [True, False]

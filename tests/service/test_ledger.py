@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from conftest import StartServer
 from durability.checks import check_stored_once
 from durability.load import Clients
 from penstock.tools.ledger import Rows, differences
-from support.server import clean_environment
+from support.command import run_penstock
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
@@ -28,14 +27,7 @@ KILLS = 4
 
 
 def ledger(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", "ledger", "--data-dir", str(data_dir), *arguments],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_penstock("ledger", "--data-dir", data_dir, *arguments)
 
 
 def recounted(data_dir: Path) -> dict[str, Any]:

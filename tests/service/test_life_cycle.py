@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from penstock._pb.penstock.v1 import ingest_pb2 as pb
 from penstock.transport.grpc import METHOD
+from support.command import run_penstock
 from support.server import clean_environment
 
 pytestmark = pytest.mark.service
@@ -26,14 +25,7 @@ EVENT = {"api_key": "phc_life", "event": "lived", "distinct_id": "ada"}
 
 def penstock(*arguments, **settings):
     """Run a command that is expected to end by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", *arguments],
-        env=clean_environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    return run_penstock(*arguments, environment=clean_environment(**settings))
 
 
 def test_a_clean_stop_is_exit_0_and_leaves_everything_in_the_table(start):

@@ -9,7 +9,6 @@ import json
 import random
 import string
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -18,7 +17,8 @@ import pytest
 from deltalake import DeltaTable
 
 from conftest import StartServer
-from support.server import RunningServer, clean_environment
+from support.command import run_penstock
+from support.server import RunningServer
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
 
@@ -134,15 +134,7 @@ def test_odd_tokens_are_projects_that_every_engine_reads(start: StartServer) -> 
 
 
 def quarantine(server: RunningServer, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", "wal", "quarantine", *map(str, arguments),
-         "--data-dir", str(server.data_dir)],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )  # fmt: skip
+    return run_penstock("wal", "quarantine", *arguments, "--data-dir", server.data_dir)
 
 
 def test_a_poison_record_is_set_aside_and_the_others_flow(start: StartServer) -> None:

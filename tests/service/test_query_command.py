@@ -1,12 +1,10 @@
 """`penstock query` as a command: exit codes, and what it leaves behind."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from support.server import clean_environment
+from support.command import run_penstock
 
 pytestmark = pytest.mark.service
 
@@ -15,24 +13,8 @@ EVENT = {"api_key": "phc_query", "event": "asked", "distinct_id": "ada"}
 
 def query(data_dir, sql="SELECT count(*) AS n FROM events", **environment):
     """Run the command; its exit code, output and errors."""
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "penstock",
-            "query",
-            sql,
-            "--data-dir",
-            data_dir,
-            "--format",
-            "json",
-        ],
-        env=clean_environment() | environment,
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    command = ["query", sql, "--data-dir", data_dir, "--format", "json"]
+    return run_penstock(*command, environment=environment)
 
 
 def test_a_data_directory_of_a_newer_format_is_exit_3(start):

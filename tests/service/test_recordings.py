@@ -4,11 +4,9 @@ import base64
 import gzip
 import json
 import shutil
-import sys
 import time
 import uuid
 from datetime import datetime
-from subprocess import run
 from urllib.parse import quote
 
 import duckdb
@@ -17,6 +15,7 @@ import pytest
 from deltalake import DeltaTable
 
 from penstock.tools.wal_quarantine import stored_events
+from support.command import run_penstock
 
 pytestmark = pytest.mark.service
 
@@ -250,14 +249,7 @@ def test_a_replay_of_the_log_gives_the_same_snapshots_at_the_same_times(start, t
 
 def command(server, *arguments):
     """Run a command on the data directory of a server."""
-    done = run(
-        [sys.executable, "-m", "penstock", *arguments, "--data-dir", str(server.data_dir)],
-        env=server.environment,
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    done = run_penstock(*arguments, "--data-dir", server.data_dir, environment=server.environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

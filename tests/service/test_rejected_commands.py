@@ -1,34 +1,22 @@
 """`penstock rejected` on the data directory of a real server: list, show, repair, store once."""
 
 import json
-import subprocess
-import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support.server import clean_environment
+from support.command import TIMEOUT_SECONDS, run_penstock
 
 pytestmark = pytest.mark.service
 
 TOKEN = "phc_rejected_commands"
-# A second on a machine that does nothing else.
-TIMEOUT_SECONDS = 60
 OWN_ID = "0192f0c1-2345-7abc-8def-0123456789ab"
 
 
 def rejected(*arguments, input_text=None):
     """Run the command; its exit code, output and errors."""
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", "rejected", *map(str, arguments)],
-        env=clean_environment(),
-        input=input_text,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    return run_penstock("rejected", *arguments, input_text=input_text)
 
 
 def listed(data_dir, *options):

@@ -7,7 +7,6 @@ Each case is done to the data directory of a real server, which then keeps ackno
 import json
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from conftest import StartServer
-from support.server import RunningServer, clean_environment
+from support.command import run_penstock
+from support.server import RunningServer
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(120)]
 
@@ -30,14 +30,7 @@ COMMITS = 6
 
 def table(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the command; its exit code, output and errors."""
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", "table", *map(str, arguments)],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    return run_penstock("table", *arguments)
 
 
 def send(server: RunningServer, name: str, *, padding: int = 0) -> None:

@@ -3,15 +3,13 @@
 import gzip
 import json
 import socket
-import subprocess
-import sys
 import uuid
 import zlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support.server import clean_environment
+from support.command import run_penstock
 
 pytestmark = pytest.mark.service
 
@@ -378,11 +376,4 @@ def test_a_replay_says_what_the_service_refuses_event_by_event(start, tmp_path):
 
 
 def wal(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", "wal", *map(str, arguments)],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    return run_penstock("wal", *arguments)

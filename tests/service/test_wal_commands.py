@@ -4,8 +4,6 @@ import asyncio
 import base64
 import gzip
 import json
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
@@ -18,8 +16,8 @@ import pytest
 from durability.waiting import until
 from penstock import _core
 from penstock.client import AsyncIngestClient
+from support.command import run_penstock
 from support.log_records import RECEIVED_AT_US, quarantine_file, record_context
-from support.server import clean_environment
 
 pytestmark = pytest.mark.service
 
@@ -28,14 +26,7 @@ TOKEN = "phc_wal_commands"
 
 def wal(*arguments, **environment):
     """Run the command; its exit code, output and errors."""
-    return subprocess.run(
-        [sys.executable, "-m", "penstock", "wal", *map(str, arguments)],
-        env=clean_environment() | environment,
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    return run_penstock("wal", *arguments, environment=environment)
 
 
 def fsck(data_dir, *options):
