@@ -73,6 +73,15 @@ fn from_client() -> RequestContext {
     }
 }
 
+fn v1_from_client() -> RequestContext {
+    RequestContext {
+        endpoint: Endpoint::V1Analytics,
+        token: Some("phc_a".to_owned()),
+        sent_at_us: Some(NOW),
+        ..from_client()
+    }
+}
+
 fn visitor_event(more: &str) -> String {
     format!(
         r#"{{"event":"$pageview","distinct_id":"$posthog_cookieless","timestamp":"2025-12-31T23:00:00Z","properties":{{"$cookieless_mode":true,"$raw_user_agent":"Mozilla/5.0","$host":"example.com","$timezone":"Europe/Berlin"{more}}}}}"#
@@ -236,6 +245,34 @@ fn what_no_visitor_can_be_told_of_is_refused_and_kept_without_secrets() {
     assert_eq!(batch.events[0].outcome, Outcome::Rejected(late));
 }
 
+/// Whatever else is wrong with it: that it is of this mode is still said.
+#[test]
+fn a_refused_event_of_capture_v1_is_kept_without_secrets_too() {
+    let mut limited = v1_from_client();
+    limited.limits.max_json_depth = 5;
+    limited.limits.max_event_bytes = 400;
+    for (options, more, code) in [
+        (r#""product_tour_id":[]"#, "", Code::InvalidOptions),
+        (r#""disable_skew_correction":"x""#, "", Code::InvalidOptions),
+        ("", r#","a":[[]]"#, Code::EventTooDeep),
+        (
+            "",
+            &format!(r#","a":"{}""#, "x".repeat(400)),
+            Code::EventTooLarge,
+        ),
+    ] {
+        let comma = if options.is_empty() { "" } else { "," };
+        let event = format!(
+            r#"{{"event":"e","distinct_id":"$posthog_cookieless","uuid":"01890a5d-ac96-774b-bcce-000000000001","timestamp":"2026-01-01","options":{{"cookieless_mode":true{comma}{options}}},"properties":{{"$raw_user_agent":"Mozilla/5.0","$ip":"8.8.8.8"{more}}}}}"#
+        );
+        let body = format!(r#"{{"created_at":"2026-01-01","batch":[{event}]}}"#);
+        let (payload, context, batch) = kept(body, &limited);
+        assert_eq!(batch.events[0].outcome, Outcome::Rejected(code), "{event}");
+        assert_no_secret(&payload);
+        assert_eq!(context.client_address, None);
+    }
+}
+
 #[test]
 fn a_request_whose_ids_can_t_be_made_is_refused_as_a_whole() {
     let body = batch_of(&visitor_event(""));
@@ -339,12 +376,7 @@ fn events_of_capture_v1_say_it_in_their_options() {
     let bare = r#"{"event":"e","distinct_id":"$posthog_cookieless","uuid":"01890a5d-ac96-774b-bcce-000000000002",
         "timestamp":"2025-12-31T23:59:00Z","options":{"cookieless_mode":1}}"#;
     let body = format!(r#"{{"created_at":"2026-01-01T00:00:00Z","batch":[{event},{bare}]}}"#);
-    let v1 = RequestContext {
-        endpoint: Endpoint::V1Analytics,
-        token: Some("phc_a".to_owned()),
-        sent_at_us: Some(NOW),
-        ..from_client()
-    };
+    let v1 = v1_from_client();
     let (payload, _, batch) = kept(gzip(body.as_bytes()), &v1);
     assert_no_secret(&payload);
     let view = batch.view();

@@ -6,7 +6,7 @@ use penstock_model::{
 
 use super::head::sdk_of;
 use super::injected::{inject, push_key};
-use super::options::{self, Options};
+use super::options;
 use crate::distinct_id::{self, Id};
 use crate::envelope::Envelope;
 use crate::event::{Inner, RawEvent, Root};
@@ -148,14 +148,7 @@ fn judge_event(
     note(event_fault);
     let (distinct_id, id_fault) = distinct_id(judge, raw[Root::DistinctId], &mut warnings);
     note(id_fault);
-    let readable = !raw.too_deep && !too_large;
-    let options = if readable {
-        options::read(text, raw[Root::Options])
-    } else {
-        Ok(Options::default())
-    };
-    let bad_options = options.is_err();
-    let options = options.unwrap_or_default();
+    let options = options::read(text, raw[Root::Options]);
     let ignore_sent_at = options
         .disable_skew_correction
         .unwrap_or(raw[Inner::IgnoreSentAt].kind(bytes) == b't');
@@ -167,7 +160,7 @@ fn judge_event(
     let own = raw[Root::Properties];
     let bad_properties = !own.is_null(bytes) && !own.is_object(bytes);
     note(bad_properties.then_some(Code::InvalidProperties));
-    note(bad_options.then_some(Code::InvalidOptions));
+    note(options.unreadable.then_some(Code::InvalidOptions));
 
     let nobody = warnings.contains(Warning::PersonProcessingDisabled);
     let (elements_chain, without_elements) =

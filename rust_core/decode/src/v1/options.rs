@@ -11,20 +11,26 @@ pub(super) struct Options {
     pub(super) process_person_profile: Option<bool>,
     /// A string, or a whole number.
     pub(super) product_tour_id: Value,
+    /// They are neither an object nor null, or one that is known can't be read and counts as absent.
+    pub(super) unreadable: bool,
 }
 
-/// Options are neither an object nor null, or one that is known can't be read.
+/// The option can't be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable;
+struct Unreadable;
 
 /// Reads options. Unknown ones are ignored; of duplicates the last one counts.
-pub(super) fn read(text: &str, value: Value) -> Result<Options, Unreadable> {
+///
+/// Each is read by itself: an event that is refused for one of them may still be of cookieless mode,
+/// and must be kept as such.
+pub(super) fn read(text: &str, value: Value) -> Options {
     let mut options = Options::default();
     if value.is_null(text.as_bytes()) {
-        return Ok(options);
+        return options;
     }
     if !value.is_object(text.as_bytes()) {
-        return Err(Unreadable);
+        options.unreadable = true;
+        return options;
     }
     // Duplicates first: one that can't be read may stand before one that can.
     let mut found = [Value::ABSENT; 4];
@@ -38,11 +44,20 @@ pub(super) fn read(text: &str, value: Value) -> Result<Options, Unreadable> {
         };
         found[place] = value;
     }
-    options.cookieless_mode = read_bool(text, found[0])?;
-    options.disable_skew_correction = read_bool(text, found[1])?;
-    options.process_person_profile = read_bool(text, found[2])?;
-    options.product_tour_id = read_id(text, found[3])?;
-    Ok(options)
+    let mut read_bool = |value| {
+        read_bool(text, value).unwrap_or_else(|Unreadable| {
+            options.unreadable = true;
+            None
+        })
+    };
+    options.cookieless_mode = read_bool(found[0]);
+    options.disable_skew_correction = read_bool(found[1]);
+    options.process_person_profile = read_bool(found[2]);
+    match read_id(text, found[3]) {
+        Ok(id) => options.product_tour_id = id,
+        Err(Unreadable) => options.unreadable = true,
+    }
+    options
 }
 
 /// True, false, a string that says so, or a number; `None` if absent or null.
