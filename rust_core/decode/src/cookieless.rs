@@ -8,7 +8,10 @@
 mod rewrite;
 mod visit;
 
-use penstock_model::{Batch, Code, Outcome, Payload, Refusal, RequestContext, Visit, VisitorIds};
+use penstock_model::{
+    Batch, COOKIELESS_DISTINCT_ID, Code, Outcome, Payload, Refusal, RequestContext, Visit,
+    VisitorIds,
+};
 
 use crate::request::Workspace;
 use crate::rewritten::{decode_instead, text_of_body};
@@ -90,4 +93,10 @@ pub fn decode_cookieless(
     context.cookieless = true;
     let (payload, batch) = decode_instead(rewritten.text, context, Some(&outcomes), workspace)?;
     Ok((payload, batch, answer))
+}
+
+/// Whether an id is what stands for who has none. White space around it goes as it does from an id of
+/// capture v1, or else all visitors would be one person there.
+fn is_nobody(id: &str) -> bool {
+    id.trim() == COOKIELESS_DISTINCT_ID
 }

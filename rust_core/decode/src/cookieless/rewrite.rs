@@ -1,9 +1,9 @@
 //! Writes a request's text anew with what was decided about its visitors.
 
-use penstock_model::{COOKIELESS_DISTINCT_ID, DecodeLimits, Refusal, VisitorIds};
+use penstock_model::{DecodeLimits, Refusal, VisitorIds};
 
-use super::Decision;
 use super::visit::whole;
+use super::{Decision, is_nobody};
 use crate::envelope::scan_document;
 use crate::event::{RawEvent, key_bytes};
 use crate::json::{Members, Value};
@@ -73,7 +73,7 @@ fn write_event(event: &[u8], ids: &VisitorIds, out: &mut Vec<u8>) {
                 members.begin(key);
                 write_properties(event, value, ids, members.out);
             }
-            b"distinct_id" | b"$distinct_id" if is_nobody(event, value) => {
+            b"distinct_id" | b"$distinct_id" if names_nobody(event, value) => {
                 members.begin(key);
                 push_id(&ids.distinct_id, members.out);
             }
@@ -89,12 +89,12 @@ fn write_properties(event: &[u8], properties: Value, ids: &VisitorIds, out: &mut
     let mut members = MemberWriter::open(event, out);
     for (key, value) in Members::new(event, properties) {
         match &*key_bytes(event, key) {
-            b"distinct_id" | b"$distinct_id" if is_nobody(event, value) => {
+            b"distinct_id" | b"$distinct_id" if names_nobody(event, value) => {
                 members.begin(key);
                 push_id(&ids.distinct_id, members.out);
             }
             // Who shares address and browser has one id, so it must not be told to be a person's.
-            b"$anon_distinct_id" if is_nobody(event, value) => {}
+            b"$anon_distinct_id" if names_nobody(event, value) => {}
             b"$device_id" | b"$session_id" => {}
             _ => members.copy(key, value),
         }
@@ -111,10 +111,9 @@ fn write_properties(event: &[u8], properties: Value, ids: &VisitorIds, out: &mut
     members.close();
 }
 
-/// Whether a value is what stands for who has no id.
-fn is_nobody(event: &[u8], value: Value) -> bool {
-    value.is_string(event)
-        && key_bytes(event, value).trim_ascii() == COOKIELESS_DISTINCT_ID.as_bytes()
+/// Whether a value is an id that stands for who has none.
+fn names_nobody(event: &[u8], value: Value) -> bool {
+    value.is_string(event) && str::from_utf8(&key_bytes(event, value)).is_ok_and(is_nobody)
 }
 
 /// Appends a string that needs no escapes.

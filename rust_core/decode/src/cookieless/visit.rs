@@ -3,12 +3,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use penstock_model::{
-    BatchView, COOKIELESS_DISTINCT_ID, ClientIp, Code, Event, Refusal, VISITOR_DEVICE_ID_PREFIX,
-    Visit,
-};
+use penstock_model::{BatchView, ClientIp, Code, Event, Refusal, VISITOR_DEVICE_ID_PREFIX, Visit};
 
-use super::{Decision, Identify};
+use super::{Decision, Identify, is_nobody};
 use crate::event::key_bytes;
 use crate::json::{Members, Scanner, Value, slice};
 use crate::verdict::text_of;
@@ -28,7 +25,7 @@ pub(super) fn decide(
     }
     let said = Said::read(view.get(event.raw));
     let named = view.get(event.distinct_id);
-    if said.user_agent.is_none() && said.is_anonymous && named != COOKIELESS_DISTINCT_ID {
+    if said.user_agent.is_none() && said.is_anonymous && !is_nobody(named) {
         return Ok(Ok(Decision::Anonymous));
     }
     let address = match event.ip {

@@ -173,6 +173,21 @@ fn an_id_is_put_wherever_the_sdk_says_that_it_has_none() {
     }
 }
 
+/// Capture v1 has ids trimmed, of any white space: what is left must not be one person for all.
+#[test]
+fn white_space_around_nobody_makes_nobody_a_person() {
+    for space in [" ", r"\n", r"\u000b", r"\u2003", "\u{3000}"] {
+        let id = format!("{space}$posthog_cookieless{space}");
+        let event = format!(
+            r#"{{"event":"e","distinct_id":"{id}","uuid":"01890a5d-ac96-774b-bcce-000000000001","timestamp":"2026-01-01","properties":{{"$cookieless_mode":true,"$raw_user_agent":"Mozilla/5.0","$host":"example.com"}}}}"#
+        );
+        let body = format!(r#"{{"created_at":"2026-01-01","batch":[{event}]}}"#);
+        let (_, _, batch) = kept(body, &v1_from_client());
+        let id = batch.events[0].distinct_id;
+        assert_eq!(batch.view().get(id), "cookieless_11/7/0", "{space}");
+    }
+}
+
 /// A person who is known by name keeps it; that it is the visitor of before is not said, since all
 /// who share address and browser are that visitor.
 #[test]
@@ -418,11 +433,15 @@ fn what_has_ids_already_keeps_them() {
         "cookieless_11/7/0"
     );
     let nobody = claimed.replace("$raw_user_agent", "$x");
-    let (_, _, batch) = kept(batch_of(&nobody), &from_client());
-    assert_eq!(
-        batch.events[0].outcome,
-        Outcome::Rejected(Code::CookielessMissingUserAgent)
-    );
+    let padded = nobody.replace("$posthog_cookieless", " $posthog_cookieless ");
+    for event in [nobody, padded] {
+        let (_, _, batch) = kept(batch_of(&event), &from_client());
+        assert_eq!(
+            batch.events[0].outcome,
+            Outcome::Rejected(Code::CookielessMissingUserAgent),
+            "{event}"
+        );
+    }
 }
 
 /// A retry may come from another address; the key must not tell.
