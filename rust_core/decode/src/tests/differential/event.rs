@@ -11,7 +11,14 @@ use super::raw::{
 /// Keys whose objects at an event's root are merged into its properties.
 const MERGED_KEYS: [&str; 3] = ["$set", "$set_once", "$groups"];
 
-fn parse_uuid(text: &str) -> Option<u128> {
+/// What happens to an event's properties besides the merges.
+pub(super) struct Changes {
+    pub(super) without_elements: bool,
+    /// Names and values, as JSON, that take the place of members of the same names.
+    pub(super) injected: Vec<(&'static str, String)>,
+}
+
+pub(super) fn parse_uuid(text: &str) -> Option<u128> {
     let braced = || text.strip_prefix('{')?.strip_suffix('}');
     let plain = braced().or_else(|| text.strip_prefix("urn:uuid:"));
     let hyphens: Vec<_> = plain
@@ -179,7 +186,11 @@ impl Reader<'_> {
             warn(Warning::LoneSurrogate, is_lone);
         }
         let (properties, is_lone) = if readable {
-            self.properties(&element.members, without_elements)
+            let changes = Changes {
+                without_elements,
+                injected: Vec::new(),
+            };
+            self.properties(&element.members, &changes)
         } else {
             (Properties::Text(String::new()), false)
         };
@@ -199,6 +210,7 @@ impl Reader<'_> {
             properties,
             texts,
             propertyless: profile == b'f',
+            cookieless: !is_upload && kind(inner("$cookieless_mode")) == b't',
             warnings,
         }
     }
@@ -207,7 +219,11 @@ impl Reader<'_> {
     /// and whether a lone surrogate was read in them.
     ///
     /// What is generated has none of the members that a chain names.
-    fn take_elements(&self, inner: &[Member<'_>], chain: &mut Option<String>) -> (bool, bool) {
+    pub(super) fn take_elements(
+        &self,
+        inner: &[Member<'_>],
+        chain: &mut Option<String>,
+    ) -> (bool, bool) {
         let list = last(inner, &["$elements"]).filter(|list| kind(Some(list)) == b'[');
         let Some(list) = list else {
             return (false, false);
@@ -230,10 +246,15 @@ impl Reader<'_> {
     }
 
     /// What of an event goes into its properties, and whether lone surrogates were in that.
-    fn properties(&self, event: &[Member<'_>], without_elements: bool) -> (Properties, bool) {
+    pub(super) fn properties(&self, event: &[Member<'_>], changes: &Changes) -> (Properties, bool) {
+        let Changes {
+            without_elements,
+            injected,
+        } = changes;
         let own = last(event, &["properties"]).filter(|own| kind(Some(own)) == b'{');
         let roots = MERGED_KEYS.map(|key| (key, members_if_object(last(event, &[key]))));
-        if !without_elements && roots.iter().all(|(_, root)| root.is_empty()) {
+        let unchanged = !without_elements && injected.is_empty();
+        if unchanged && roots.iter().all(|(_, root)| root.is_empty()) {
             let text = own.map_or("{}", RawValue::get).to_owned();
             return (
                 Properties::Text(text),
@@ -257,7 +278,8 @@ impl Reader<'_> {
             kept.extend(inside.chain(root).map(|member| (*key, member)));
         }
         let others = own.iter().filter(|member| {
-            let goes = without_elements && member.name == "$elements";
+            let goes = *without_elements && member.name == "$elements"
+                || injected.iter().any(|(name, _)| member.name == *name);
             !goes && !keys.contains(&member.name.as_str())
         });
         kept.extend(others.map(|member| ("", member)));
@@ -271,7 +293,10 @@ impl Reader<'_> {
                 _ => [key.to_owned(), member.name.clone(), value],
             }
         });
-        let members = sorted(members.collect());
+        let injected = injected
+            .iter()
+            .map(|(name, json)| [(*name).to_owned(), String::new(), json.clone()]);
+        let members = sorted(members.chain(injected).collect());
         (Properties::Merged { keys, members }, is_lone)
     }
 }

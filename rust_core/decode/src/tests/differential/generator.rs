@@ -4,6 +4,8 @@
 //! types; every escape, at every place of the eight bytes that it reads at once; nesting around the
 //! limit.
 
+pub(super) mod v1;
+
 use std::fmt::Write as _;
 
 use super::Random;
@@ -13,6 +15,16 @@ use super::vocabulary::{
 
 /// A body that an SDK could have sent, if it had lost its mind a little.
 pub(super) fn request(random: &mut Random) -> Vec<u8> {
+    document(random, |writer| match writer.random.below(20) {
+        0..9 => writer.batch(),
+        9..14 => writer.events(),
+        14..19 => writer.event(true),
+        _ => writer.value(0),
+    })
+}
+
+/// One value, and what may stand around it.
+fn document(random: &mut Random, value: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
     let mut writer = Writer {
         random,
         out: String::new(),
@@ -21,12 +33,7 @@ pub(super) fn request(random: &mut Random) -> Vec<u8> {
         writer.out.push('\u{feff}');
     }
     writer.space();
-    match writer.random.below(20) {
-        0..9 => writer.batch(),
-        9..14 => writer.events(),
-        14..19 => writer.event(true),
-        _ => writer.value(0),
-    }
+    value(&mut writer);
     writer.space();
     writer.out.into_bytes()
 }
@@ -102,15 +109,15 @@ impl Writer<'_> {
         self.out.push(brackets[1]);
     }
 
-    /// A key and its colon; now and then one letter is written as an escape.
-    fn key(&mut self, key: &str) {
+    /// A text that needs no escapes; now and then one letter is written as one.
+    fn literal(&mut self, text: &str) {
         self.out.push('"');
         let escaped = if self.random.one_in(10) {
-            self.random.below(key.len() + 1)
+            self.random.below(text.len() + 1)
         } else {
-            key.len()
+            text.len()
         };
-        for (index, letter) in key.char_indices() {
+        for (index, letter) in text.char_indices() {
             if index == escaped {
                 write!(self.out, "\\u{:04x}", u32::from(letter)).unwrap();
             } else {
@@ -118,6 +125,10 @@ impl Writer<'_> {
             }
         }
         self.out.push('"');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.literal(key);
         self.space();
         self.out.push(':');
         self.space();

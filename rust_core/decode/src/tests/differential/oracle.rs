@@ -4,6 +4,8 @@
 //! means. What it can't know stands here once more, straight from the protocol: which value is
 //! which field of an event, and which events are taken.
 
+use std::ops::Range;
+
 use penstock_model::{Code, Endpoint, Outcome, RequestContext, Warning};
 use serde_json::value::RawValue;
 
@@ -34,6 +36,7 @@ pub(super) struct Fields {
     /// `$snapshot_source`.
     pub(super) texts: [Option<String>; 7],
     pub(super) propertyless: bool,
+    pub(super) cookieless: bool,
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -65,24 +68,43 @@ pub(super) fn is_named(token: Option<&String>) -> bool {
 
 /// Reads a body that is not compressed.
 pub(super) fn read(body: &[u8], context: &RequestContext) -> Result<Request, Code> {
-    let received = String::from_utf8_lossy(body);
-    let repaired = received.as_bytes() != body;
-    let received = received.strip_prefix('\u{feff}').unwrap_or(&received);
-    if received.bytes().all(|byte| byte.is_ascii_whitespace()) {
-        return Err(Code::MissingPayload);
+    Json::of(body)?.reader(context).request()
+}
+
+/// The text of a body that is JSON.
+pub(super) struct Json {
+    received: String,
+    replaced: String,
+    repaired: bool,
+}
+
+impl Json {
+    pub(super) fn of(body: &[u8]) -> Result<Self, Code> {
+        let received = String::from_utf8_lossy(body);
+        let repaired = received.as_bytes() != body;
+        let received = received.strip_prefix('\u{feff}').unwrap_or(&received);
+        if received.bytes().all(|byte| byte.is_ascii_whitespace()) {
+            return Err(Code::MissingPayload);
+        }
+        // Raw values take lone surrogates, so whether it is JSON is asked of the text as it came.
+        if serde_json::from_str::<&RawValue>(received).is_err() {
+            return Err(Code::InvalidJson);
+        }
+        Ok(Self {
+            replaced: replace_lone_surrogates(received),
+            received: received.to_owned(),
+            repaired,
+        })
     }
-    // Raw values take lone surrogates, so whether it is JSON is asked of the text as it came.
-    if serde_json::from_str::<&RawValue>(received).is_err() {
-        return Err(Code::InvalidJson);
+
+    pub(super) fn reader<'a>(&'a self, context: &'a RequestContext) -> Reader<'a> {
+        Reader {
+            received: &self.received,
+            replaced: &self.replaced,
+            context,
+            repaired: self.repaired,
+        }
     }
-    let replaced = replace_lone_surrogates(received);
-    Reader {
-        received,
-        replaced: &replaced,
-        context,
-        repaired,
-    }
-    .request()
 }
 
 pub(super) struct Reader<'a> {
@@ -99,6 +121,22 @@ pub(super) struct Element<'a> {
     pub(super) too_deep: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Single,
+    Array,
+    Batch,
+}
+
+/// A request by its parts.
+pub(super) struct Document<'a> {
+    pub(super) shape: Shape,
+    /// Of the root, if that is an object.
+    pub(super) members: Vec<Member<'a>>,
+    /// The events, at least one.
+    pub(super) elements: Vec<Element<'a>>,
+}
+
 pub(super) struct Token {
     pub(super) text: String,
     /// Named by an event only.
@@ -106,7 +144,7 @@ pub(super) struct Token {
 }
 
 impl<'a> Reader<'a> {
-    fn request(&self) -> Result<Request, Code> {
+    pub(super) fn document(&self) -> Result<Document<'a>, Code> {
         let root: &RawValue = serde_json::from_str(self.replaced).unwrap();
         let max_depth = self.context.limits.max_json_depth;
         let element = |whole: &'a RawValue, depth: u32| Element {
@@ -114,20 +152,17 @@ impl<'a> Reader<'a> {
             members: members_if_object(Some(whole)),
             too_deep: depth > max_depth,
         };
-        let object = members_if_object(Some(root));
-        let batch = last(&object, &["batch"]);
-        let mut batch_token = None;
-        let mut is_single = false;
-        let elements: Vec<_> = if kind(Some(root)) == b'[' {
+        let members = members_if_object(Some(root));
+        let batch = last(&members, &["batch"]);
+        let (shape, elements): (_, Vec<_>) = if kind(Some(root)) == b'[' {
             let wholes = elements(root).into_iter();
-            wholes
-                .map(|whole| element(whole, 1 + depth(whole.get())))
-                .collect()
+            let events = wholes.map(|whole| element(whole, 1 + depth(whole.get())));
+            (Shape::Array, events.collect())
         } else if kind(Some(root)) != b'{' {
             return Err(Code::UnsupportedShape);
         } else {
             // What stands in a batch is judged by itself, even if a duplicate has made it void.
-            let outside = object.iter().map(|member| match member.name.as_str() {
+            let outside = members.iter().map(|member| match member.name.as_str() {
                 "batch" if kind(Some(member.value)) == b'[' => 2,
                 _ => 1 + depth(member.value.get()),
             });
@@ -137,26 +172,38 @@ impl<'a> Reader<'a> {
                     if outside > max_depth {
                         return Err(Code::RequestTooDeep);
                     }
-                    batch_token = token_of(&object);
                     let wholes = elements(batch).into_iter();
-                    wholes
-                        .map(|whole| element(whole, 2 + depth(whole.get())))
-                        .collect()
+                    let events = wholes.map(|whole| element(whole, 2 + depth(whole.get())));
+                    (Shape::Batch, events.collect())
                 }
-                Some(_) if last(&object, &["event"]).is_none() => {
+                Some(_) if last(&members, &["event"]).is_none() => {
                     return Err(Code::UnsupportedShape);
                 }
-                _ => {
-                    is_single = true;
-                    vec![element(root, outside)]
-                }
+                _ => (Shape::Single, vec![element(root, outside)]),
             }
         };
         if elements.is_empty() {
             return Err(Code::NoEvents);
         }
-        let token = self.token(batch_token, is_single, &elements)?;
-        let historical = kind(last(&object, &["historical_migration"])) == b't';
+        Ok(Document {
+            shape,
+            members,
+            elements,
+        })
+    }
+
+    fn request(&self) -> Result<Request, Code> {
+        let Document {
+            shape,
+            members,
+            elements,
+        } = self.document()?;
+        let batch_token = match shape {
+            Shape::Batch => token_of(&members),
+            Shape::Single | Shape::Array => None,
+        };
+        let token = self.token(batch_token, shape == Shape::Single, &elements)?;
+        let historical = kind(last(&members, &["historical_migration"])) == b't';
         let events = elements
             .iter()
             .map(|element| self.event(element, &token))
@@ -236,10 +283,15 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Where a part of the request stands.
+    pub(super) fn place(&self, part: &RawValue) -> Range<usize> {
+        let start = part.get().as_ptr().addr() - self.replaced.as_ptr().addr();
+        start..start + part.get().len()
+    }
+
     /// A part of the request as it was received.
     pub(super) fn received(&self, part: &RawValue) -> &str {
-        let start = part.get().as_ptr().addr() - self.replaced.as_ptr().addr();
-        self.received.get(start..start + part.get().len()).unwrap()
+        self.received.get(self.place(part)).unwrap()
     }
 
     pub(super) fn holds_lone_surrogate(&self, part: &RawValue) -> bool {

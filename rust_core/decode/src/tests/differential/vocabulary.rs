@@ -165,5 +165,50 @@ pub(super) const UUIDS: [&str; 7] = [
     "",
 ];
 
+/// Texts of times, and microseconds since the Unix epoch; `None` if they are none.
+pub(super) const TIMES: [(&str, Option<i128>); 16] = [
+    ("2026-01-01T00:00:00Z", Some(1_767_225_600_000_000)),
+    ("2026-01-01T00:00:00.123456Z", Some(1_767_225_600_123_456)),
+    ("2026-01-01T02:00:00+02:00", Some(1_767_225_600_000_000)),
+    ("2025-12-31T23:59:00.5Z", Some(1_767_225_540_500_000)),
+    ("2026-01-01 00:00:00", Some(1_767_225_600_000_000)),
+    ("2026-01-01", Some(1_767_225_600_000_000)),
+    ("Thu, 01 Jan 2026 00:00:00 GMT", Some(1_767_225_600_000_000)),
+    ("1767225600", Some(1_767_225_600_000_000)),
+    ("1767225600000", Some(1_767_225_600_000_000)),
+    // 23 hours ahead, and a little more.
+    ("2026-01-01T23:00:00Z", Some(1_767_308_400_000_000)),
+    ("2026-01-01T23:00:00.000001Z", Some(1_767_308_400_000_001)),
+    ("9999-12-31T23:59:59Z", Some(253_402_300_799_000_000)),
+    ("0001-01-01T00:00:00Z", Some(-62_135_596_800_000_000)),
+    ("2026-13-01T00:00:00Z", None),
+    ("2026-01-01T00:00:00Zebra", None),
+    ("", None),
+];
+
+/// Ids that stand for nobody, in lower case (`posthog-protocol.md` §4.4).
+pub(super) const NOBODY: [&str; 20] = [
+    "0",
+    "00000000-0000-0000-0000-000000000000",
+    "[object object]",
+    "anonymous",
+    "anonymous-user",
+    "backend",
+    "distinct_id",
+    "distinctid",
+    "email",
+    "false",
+    "guest",
+    "id",
+    "nan",
+    "none",
+    "not_authenticated",
+    "null",
+    "system",
+    "true",
+    "undefined",
+    "user",
+];
+
 /// Bytes that JSON is made of, for documents without any plan.
 pub(super) const ALPHABET: &[u8] = b"{{}}[[]],,::\"\"\"\\\\ \n\t0127-+.eEtrufalsn/bd8c\xc3\xa9\x01";
