@@ -2,8 +2,10 @@
 //!
 //! `oracle` reads each body a second time, and everything that a batch says must be the same: what
 //! is refused and with which code, the events, and the text of every field. Where the two differ
-//! on purpose, `oracle` says so at the one place where they do. `v1` does the same for capture v1.
+//! on purpose, `oracle` says so at the one place where they do. `v1` does the same for capture v1,
+//! and `cookieless` for the text that takes the place of a body with visitors in it.
 
+mod cookieless;
 mod event;
 mod generator;
 mod oracle;

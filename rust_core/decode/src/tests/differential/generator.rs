@@ -4,6 +4,7 @@
 //! types; every escape, at every place of the eight bytes that it reads at once; nesting around the
 //! limit.
 
+pub(super) mod cookieless;
 pub(super) mod v1;
 
 use std::fmt::Write as _;
