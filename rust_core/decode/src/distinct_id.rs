@@ -28,7 +28,9 @@ pub(crate) enum Id {
 pub(crate) fn read(text: &str, value: Value, changes: &mut Changes) -> Option<Id> {
     if !value.is_string(text.as_bytes()) {
         let mut out = String::new();
-        let (json, code_points) = compact(slice(text, value.start(), value.end()));
+        let json = slice(text, value.start(), value.end());
+        // What lies far behind the cut is only counted: an escape is at most six bytes a code point.
+        let (json, code_points) = compact(json, MAX_CODE_POINTS * 8);
         changes.replaced.lone_surrogate |= replace_lone_surrogates(&json, &mut out);
         let end = cut(&out, || code_points, changes);
         out.truncate(end);
@@ -57,7 +59,7 @@ pub(crate) fn read(text: &str, value: Value, changes: &mut Changes) -> Option<Id
 pub(crate) fn read_trimmed(text: &str, value: Value, replaced: &mut Replaced) -> Option<Id> {
     let mut out = String::new();
     if !value.is_string(text.as_bytes()) {
-        let (json, _) = compact(slice(text, value.start(), value.end()));
+        let (json, _) = compact(slice(text, value.start(), value.end()), usize::MAX);
         replaced.lone_surrogate |= replace_lone_surrogates(&json, &mut out);
         return Some(Id::Owned(out));
     }
@@ -94,8 +96,8 @@ fn cut(id: &str, code_points: impl Fn() -> usize, changes: &mut Changes) -> usiz
 
 /// Removes the white space between the tokens of a JSON text. Numbers and strings stay as written.
 ///
-/// Gives the beginning of a long one, and how many code points all of it has.
-fn compact(json: &str) -> (String, usize) {
+/// Gives about `max_bytes` of the beginning of a long one, and how many code points all of it has.
+fn compact(json: &str, max_bytes: usize) -> (String, usize) {
     let mut out = String::new();
     let mut code_points = 0;
     let mut in_string = false;
@@ -110,8 +112,7 @@ fn compact(json: &str) -> (String, usize) {
             in_string = character == '"';
         }
         code_points += 1;
-        // What lies far behind the cut is only counted: an escape is at most six bytes a code point.
-        if out.len() <= MAX_CODE_POINTS * 8 {
+        if out.len() <= max_bytes {
             out.push(character);
         }
     }
@@ -173,12 +174,14 @@ mod tests {
     #[test]
     fn white_space_around_an_id_goes_where_that_is_asked_for() {
         let long = "é".repeat(300);
+        let list = format!("[{}1]", "1,".repeat(2_000));
         for (json, expected) in [
             ("\" user 1\u{3000}\"".to_owned(), "user 1"),
             (r#""\t user\u00201 \n""#.to_owned(), "user 1"),
             (r#""a\u0000b""#.to_owned(), "a\u{fffd}b"),
             ("[1, 2]".to_owned(), "[1,2]"),
             (format!("\"{}{long}\"", " ".repeat(300)), long.as_str()),
+            (format!("[{}1]", "1, ".repeat(2_000)), list.as_str()),
         ] {
             assert_eq!(trimmed_of(&json).as_deref(), Some(expected), "{json}");
         }
