@@ -25,7 +25,12 @@ KIB, MIB = 1 << 10, 1 << 20
 SECONDS = float(os.environ.get("PENSTOCK_OVERLOAD_SECONDS", "9"))
 CLIENTS = 12
 EVENTS = 100
+# Most batches are of a few days, and now and then one is of another: past the open partitions one
+# is closed early. All at once would make 150 files a second, and the Delta library keeps 2 kB of
+# each file that a table names, which is the table's growth and not the overload's.
+USUAL_DAYS = 4
 DAYS = 20
+BATCHES_A_STRAY = 50
 # Of properties: a batch is about 200 kB.
 PADDING = "x" * 1_800
 # A refused client of ours comes back at once: ruder than any SDK.
@@ -46,6 +51,7 @@ SETTINGS = {
     "max_decompressed_bytes": 4 * MIB,
     "max_event_bytes": MIB,
     "batch_cache_bytes": CACHE_BYTES,
+    "dedup_memory_bytes": 16 * MIB,
     "max_open_partitions": MAX_OPEN_PARTITIONS,
     "segment_memory_bytes": SEGMENT_BYTES,
     "disk_reserve_bytes": 0,
@@ -102,9 +108,11 @@ class Flood:
 
 
 def body_of(client: int, batch: int) -> bytes:
+    stray, usual = divmod(batch, BATCHES_A_STRAY)
+    day = 1 + (client % USUAL_DAYS if usual else (client + stray) % DAYS)
     events = ",".join(
         f'{{"uuid":"{client:08x}-0000-4000-8000-{batch:08x}{index:04x}","event":"flood",'
-        f'"distinct_id":"d","timestamp":"2026-10-{1 + (batch + index) % DAYS:02}T12:00:00Z",'
+        f'"distinct_id":"d","timestamp":"2026-10-{day:02}T12:00:00Z",'
         f'"properties":{{"padding":"{PADDING}"}}}}'
         for index in range(EVENTS)
     )
