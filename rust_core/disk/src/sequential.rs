@@ -7,7 +7,7 @@ use crate::File;
 
 /// Writes a file from its start to its end; for writers that want `std::io::Write`.
 ///
-/// Unbuffered: each call is a system call, and every [`UNSYNCED_BYTES`] are synced on the way. `flush`
+/// Unbuffered: each call is a system call, and every megabyte is synced on the way. `flush`
 /// does nothing, and the end is not durable before [`File::sync_data`].
 #[derive(Debug)]
 pub struct SequentialWriter {

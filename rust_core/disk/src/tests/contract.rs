@@ -196,7 +196,9 @@ fn a_sequential_writer_leaves_little_to_the_last_sync() {
     let path = Path::new("/file");
     let mut writer = SequentialWriter::new(faulty.create_new(path).unwrap());
     faulty.sync_dir(Path::new("/")).unwrap();
-    let bytes: Vec<u8> = (0..3 * UNSYNCED_BYTES - 5).map(|at| at as u8 | 1).collect();
+    let bytes: Vec<u8> = (0..3 * UNSYNCED_BYTES - 5)
+        .map(|at| at.to_le_bytes()[0] | 1)
+        .collect();
     writer.write_all(&bytes[..10]).unwrap();
     writer.write_all(&bytes[10..]).unwrap();
     assert_eq!(writer.written_bytes(), bytes.len() as u64);
