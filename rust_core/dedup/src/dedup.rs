@@ -164,9 +164,8 @@ impl Dedup {
         if probed.covers != self.covers {
             return false;
         }
-        let mut rest = &mut probed.seen[..];
-        for keys in keys.chunks(ASKED_AT_ONCE) {
-            let seen = rest.split_off_mut(..keys.len()).unwrap_or_default();
+        let seen = probed.seen.chunks_mut(ASKED_AT_ONCE);
+        for (keys, seen) in keys.chunks(ASKED_AT_ONCE).zip(seen) {
             self.insert_some(keys, seen, position);
         }
         true

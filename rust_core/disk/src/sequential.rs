@@ -13,7 +13,6 @@ use crate::File;
 pub struct SequentialWriter {
     file: Arc<dyn File>,
     offset: u64,
-    synced: u64,
 }
 
 /// Most that a sync has to bring to the disk. The log's syncs queue behind it: behind a whole file of
@@ -24,11 +23,7 @@ pub(crate) const UNSYNCED_BYTES: u64 = 1 << 20;
 impl SequentialWriter {
     /// Starts at the first byte of `file`.
     pub fn new(file: Arc<dyn File>) -> Self {
-        Self {
-            file,
-            offset: 0,
-            synced: 0,
-        }
+        Self { file, offset: 0 }
     }
 
     /// Bytes written so far.
@@ -49,15 +44,14 @@ impl SequentialWriter {
 
 impl Write for SequentialWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let room = UNSYNCED_BYTES - (self.offset - self.synced);
+        let room = UNSYNCED_BYTES - self.offset % UNSYNCED_BYTES;
         let len = usize::try_from(room)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
         self.file.write_all_at(&buffer[..len], self.offset)?;
         self.offset += len as u64;
-        if self.offset - self.synced == UNSYNCED_BYTES {
+        if len as u64 == room {
             self.file.sync_data()?;
-            self.synced = self.offset;
         }
         Ok(len)
     }

@@ -336,22 +336,20 @@ impl Frame {
         self.payload.end
     }
 
-    /// Where the frame ends that stands at `start` of a file, if its header is to be believed and its
-    /// position is above `after` and at most `at_most`.
-    pub(crate) fn end_by(
+    /// Bytes of the frame that begins with `header`, if that is to be believed and its position is above
+    /// `after` and at most `at_most`.
+    pub(crate) fn len_by(
         header: &[u8; FRAME_HEADER_BYTES],
-        start: u64,
         after: Position,
         at_most: Position,
     ) -> Option<u64> {
+        // Cheap tests: this runs on every byte when the border of a frame is searched.
         let position = Position::new(u64_at(header, 0));
         if position <= after || position > at_most {
             return None;
         }
-        start
-            .checked_add(FRAME_HEADER_BYTES as u64)?
-            .checked_add(u64::from(u32_at(header, 16)))?
-            .checked_add(u64::from(u32_at(header, 20)))
+        let parts = u64::from(u32_at(header, 16)) + u64::from(u32_at(header, 20));
+        Some(FRAME_HEADER_BYTES as u64 + parts)
     }
 
     /// Reads the frame at `start`, if one is there whose position is above `after` and at most
@@ -363,23 +361,16 @@ impl Frame {
         after: Position,
         at_most: Position,
     ) -> Option<Self> {
-        let header_end = start.checked_add(FRAME_HEADER_BYTES)?;
-        if header_end > bytes.len() {
-            return None;
-        }
-        // Cheap tests first: this runs on every byte when the border of a frame is searched.
-        let position = Position::new(u64_at(bytes, start));
-        if position <= after || position > at_most {
-            return None;
-        }
-        let previous = Position::new(u64_at(bytes, start + 8));
-        let context_bytes = usize::try_from(u32_at(bytes, start + 16)).ok()?;
-        let payload_bytes = usize::try_from(u32_at(bytes, start + 20)).ok()?;
-        let context_end = header_end.checked_add(context_bytes)?;
-        let end = context_end.checked_add(payload_bytes)?;
+        let header = bytes.get(start..)?.first_chunk()?;
+        let len = usize::try_from(Self::len_by(header, after, at_most)?).ok()?;
+        let end = start.checked_add(len)?;
+        let (position, previous) = (u64_at(header, 0), u64_at(header, 8));
+        let (position, previous) = (Position::new(position), Position::new(previous));
         if previous >= position || end > bytes.len() {
             return None;
         }
+        let header_end = start + FRAME_HEADER_BYTES;
+        let context_end = end - u32_at(header, 20) as usize;
         let checksum = crc32c::crc32c_append(seed, &bytes[start..start + FRAME_CHECKED]);
         let checksum = crc32c::crc32c_append(checksum, &bytes[header_end..end]);
         (checksum == u32_at(bytes, start + FRAME_CHECKED)).then_some(Self {

@@ -364,9 +364,10 @@ impl Scanner {
         if self.file.read_at(&mut header, start)? < header.len() {
             return Ok(false);
         }
-        let Some(end) = Frame::end_by(&header, start, self.last, bounds.limit()) else {
+        let Some(len) = Frame::len_by(&header, self.last, bounds.limit()) else {
             return Ok(false);
         };
+        let end = start.saturating_add(len);
         if end > bounds.end {
             return Ok(false);
         }

@@ -81,6 +81,19 @@ fn fields(event: &Event, view: BatchView<'_>, expected: &Fields) -> Fields {
     }
 }
 
+/// A batch in the oracle's words, as far as there are events to compare with.
+fn request_of(batch: &Batch, expected: &[Fields]) -> Request {
+    let view = batch.view();
+    let pairs = batch.events.iter().zip(expected);
+    Request {
+        token: view.get(batch.token).to_owned(),
+        historical: batch.historical,
+        events: pairs
+            .map(|(event, expected)| fields(event, view, expected))
+            .collect(),
+    }
+}
+
 /// Reads a body both ways and compares.
 fn check(body: &[u8], random: &mut Random, seed: u64, seen: &mut Seen) {
     let context = RequestContext {
@@ -99,16 +112,8 @@ fn check(body: &[u8], random: &mut Random, seed: u64, seen: &mut Seen) {
         .as_ref()
         .map_err(|refusal| refusal.code)
         .map(|batch| {
-            let view = batch.view();
             let expected = expected.as_ref().map(|request| request.events.as_slice());
-            let pairs = batch.events.iter().zip(expected.unwrap_or_default());
-            Request {
-                token: view.get(batch.token).to_owned(),
-                historical: batch.historical,
-                events: pairs
-                    .map(|(event, expected)| fields(event, view, expected))
-                    .collect(),
-            }
+            request_of(batch, expected.unwrap_or_default())
         });
     assert!(
         found == expected,

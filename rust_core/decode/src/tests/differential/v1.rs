@@ -79,15 +79,7 @@ fn check(body: &[u8], random: &mut Random, seed: u64, seen: &mut Seen) {
         "{}",
         shown()
     );
-    let view = batch.view();
-    let pairs = batch.events.iter().zip(&expected.request.events);
-    let found = Request {
-        token: view.get(batch.token).to_owned(),
-        historical: batch.historical,
-        events: pairs
-            .map(|(event, expected)| fields(event, view, expected))
-            .collect(),
-    };
+    let found = request_of(&batch, &expected.request.events);
     assert!(
         found == expected.request,
         "{}\nfound {found:#?}\nexpected {:#?}",
