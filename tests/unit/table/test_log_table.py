@@ -1,6 +1,8 @@
 """Committing to one table: exactly once (TAB-1), and what stops it."""
 
 import json
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -372,3 +374,21 @@ def test_another_writers_columns_beside_ours_do_no_harm(tmp_path: Path) -> None:
         [Field("theirs", PrimitiveType("string"), nullable=True)]
     )
     assert table.commit([write_segment(tmp_path, [1])], {LANE: 1})
+
+
+def test_the_hundredth_commit_costs_what_the_tenth_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library goes through the entries since the checkpoint that an object was opened with."""
+    monkeypatch.setattr(log_table, "CHECKPOINT_EVERY", 10)
+    table = opened(tmp_path)
+    costs = []
+    for position in range(1, 151):
+        files = [write_segment(tmp_path, [position])]
+        began = time.process_time()
+        table.commit(files, {LANE: position})
+        costs.append(time.process_time() - began)
+        table.checkpoint_if_due()
+    # Of whole turns between two checkpoints; CPU time, so that a busy machine makes no difference.
+    first, last = statistics.median(costs[10:40]), statistics.median(costs[-30:])
+    assert last < first * 2, (first, last)
