@@ -86,10 +86,10 @@ pub fn decode_cookieless(
     let as_limit = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     limits.max_event_bytes = limits
         .max_event_bytes
-        .max(as_limit(rewritten.longest_event));
+        .max(as_limit(rewritten.longest_event_bytes));
     limits.max_decompressed_bytes = limits
         .max_decompressed_bytes
-        .max(as_limit(rewritten.text.len()));
+        .max(as_limit(rewritten.repaired_bytes));
     context.cookieless = true;
     let (payload, batch) = decode_instead(rewritten.text, context, Some(&outcomes), workspace)?;
     Ok((payload, batch, answer))

@@ -27,8 +27,7 @@ pub(crate) fn looks_like_json(bytes: &[u8]) -> bool {
 /// most three times as long as the bytes.
 pub(crate) fn repair(bytes: &[u8], max_bytes: usize) -> Result<String, Refusal> {
     // Measured first: a buffer that grows on the way holds up to three texts at once.
-    let parts = bytes.utf8_chunks().flat_map(|chunk| repaired(&chunk));
-    let len: usize = parts.map(str::len).sum();
+    let len = repaired_len(bytes);
     if len > max_bytes {
         let detail = format!("more than {max_bytes} bytes once invalid UTF-8 is replaced");
         return Err(Refusal::new(Code::DecompressedTooLarge, detail));
@@ -40,6 +39,12 @@ pub(crate) fn repair(bytes: &[u8], max_bytes: usize) -> Result<String, Refusal> 
         }
     }
     Ok(text)
+}
+
+/// Length of `bytes` once they are text.
+pub(crate) fn repaired_len(bytes: &[u8]) -> usize {
+    let parts = bytes.utf8_chunks().flat_map(|chunk| repaired(&chunk));
+    parts.map(str::len).sum()
 }
 
 /// What of a chunk is kept and what replaces the rest.

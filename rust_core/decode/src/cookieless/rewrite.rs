@@ -24,8 +24,10 @@ const MAX_GROWTH: usize = 192;
 
 pub(super) struct Rewritten {
     pub(super) text: Vec<u8>,
-    /// Of the events that were written anew, in bytes.
-    pub(super) longest_event: usize,
+    /// Bytes of the text once it is UTF-8, which limits are about.
+    pub(super) repaired_bytes: usize,
+    /// As many of the longest event that was written anew.
+    pub(super) longest_event_bytes: usize,
 }
 
 /// `text` was decoded before, to as many events as there are decisions; `None` leaves an event as it
@@ -42,7 +44,7 @@ pub(super) fn rewrite(
         .iter()
         .filter(|decision| matches!(decision, Some(Decision::Identified(_))));
     let mut out = Vec::with_capacity(text.len() + MAX_GROWTH * identified.count());
-    let (mut copied, mut longest_event) = (0, 0);
+    let (mut copied, mut longest_event_bytes) = (0, 0);
     for (raw, decision) in raw_events.iter().zip(decisions) {
         let Some(decision) = decision else { continue };
         out.extend_from_slice(&text[copied..raw.whole.start()]);
@@ -53,14 +55,15 @@ pub(super) fn rewrite(
             Decision::Identified(ids) => write_event(&event, ids, &mut out),
             Decision::Anonymous | Decision::Refused => out.extend_from_slice(&event),
         }
-        longest_event = longest_event.max(out.len() - begin);
+        longest_event_bytes = longest_event_bytes.max(utf8::repaired_len(&out[begin..]));
         copied = raw.whole.end();
     }
     out.extend_from_slice(&text[copied..]);
     out.shrink_to_fit();
     Ok(Rewritten {
+        repaired_bytes: utf8::repaired_len(&out),
+        longest_event_bytes,
         text: out,
-        longest_event,
     })
 }
 

@@ -66,6 +66,17 @@ fn check_replay(payload: &Payload, context: &RequestContext, batch: &Batch) {
     assert_eq!(format!("{again:?}"), format!("{batch:?}"));
 }
 
+/// A text with one place replaced by what need not be text.
+fn replaced(text: &str, place: &[u8], by: &[u8]) -> Vec<u8> {
+    let at = memchr::memmem::find(text.as_bytes(), place).unwrap();
+    [
+        &text.as_bytes()[..at],
+        by,
+        &text.as_bytes()[at + place.len()..],
+    ]
+    .concat()
+}
+
 fn from_client() -> RequestContext {
     RequestContext {
         client_address: Some(CLIENT.parse().unwrap()),
@@ -354,9 +365,8 @@ fn every_shape_and_coding_is_rewritten() {
 
 #[test]
 fn events_of_a_body_that_was_repaired_still_say_so() {
-    let mut body = batch_of(&visitor_event(r#","\u0024x":"~","y":"\ud800""#)).into_bytes();
-    let at = body.iter().position(|byte| *byte == b'~').unwrap();
-    body[at] = 0xff;
+    let body = batch_of(&visitor_event(r#","\u0024x":"~","y":"\ud800""#));
+    let body = replaced(&body, b"~", &[0xff]);
     let (payload, _, batch) = kept(body, &from_client());
     assert!(payload.as_slice().contains(&0xff));
     assert_eq!(
@@ -365,22 +375,29 @@ fn events_of_a_body_that_was_repaired_still_say_so() {
     );
 }
 
-/// An event that was not too long may be so with its ids.
+/// An event that was not too long may be so with its ids, as it is sent and as it is once it is text.
 #[test]
 fn an_event_at_the_limits_is_taken() {
-    let body = batch_of(&visitor_event(""));
-    let mut limited = from_client();
-    limited.limits.max_event_bytes = u32::try_from(visitor_event("").len()).unwrap();
-    limited.limits.max_decompressed_bytes = u32::try_from(body.len()).unwrap();
-    let (payload, context, batch) = kept(body.clone(), &limited);
-    assert_eq!(batch.events[0].outcome, Outcome::Accepted);
-    assert!(payload.len() > body.len() && context.limits != limited.limits);
-    limited.limits.max_event_bytes -= 1;
-    let (_, _, batch) = kept(body, &limited);
-    assert_eq!(
-        batch.events[0].outcome,
-        Outcome::Rejected(Code::EventTooLarge)
-    );
+    for bytes in [&b"~~~~"[..], &[0xff; 4]] {
+        let not_bad = visitor_event(r#","x":"~~~~""#);
+        let event = replaced(&not_bad, b"~~~~", bytes);
+        let body = replaced(&batch_of(&not_bad), b"~~~~", bytes);
+        let len = |bytes: &[u8]| u32::try_from(String::from_utf8_lossy(bytes).len()).unwrap();
+        let mut limited = from_client();
+        limited.limits.max_event_bytes = len(&event);
+        limited.limits.max_decompressed_bytes = len(&body);
+        let (payload, context, batch) = kept(body.clone(), &limited);
+        assert_eq!(batch.events[0].outcome, Outcome::Accepted);
+        let properties = batch.view().get(batch.events[0].properties);
+        assert!(properties.contains(r#""x":""#), "{properties}");
+        assert!(payload.len() > body.len() && context.limits != limited.limits);
+        limited.limits.max_event_bytes -= 1;
+        let (_, _, batch) = kept(body, &limited);
+        assert_eq!(
+            batch.events[0].outcome,
+            Outcome::Rejected(Code::EventTooLarge)
+        );
+    }
 }
 
 #[test]
