@@ -93,13 +93,12 @@ impl<'a> Judge<'a> {
         note(bad_properties.then_some(Code::InvalidProperties));
         let distinct_id = self.distinct_id(raw, &mut warnings);
         note(distinct_id.is_none().then_some(Code::MissingDistinctId));
-        note(match raw[Inner::CookielessMode].kind(bytes) {
-            0 | b'n' | b't' | b'f' => None,
-            _ => Some(Code::InvalidCookielessMode),
-        });
+        let mode = raw[Inner::CookielessMode].kind(bytes);
+        note((!matches!(mode, 0 | b'n' | b't' | b'f')).then_some(Code::InvalidCookielessMode));
         let is_snapshot = self.context.endpoint.takes_recordings();
-        // Of what is in a snapshot nothing is looked at.
-        let cookieless = !is_snapshot && raw[Inner::CookielessMode].kind(bytes) == b't';
+        // Of what is in a snapshot nothing is looked at. A mode that can't be read may have been
+        // meant: what is refused for it is kept without what tells of the visitor.
+        let cookieless = !is_snapshot && !matches!(mode, 0 | b'n' | b'f');
         let uuid = self.uuid(raw[Root::Uuid]);
         note(uuid.is_err().then_some(Code::InvalidUuid));
         if is_snapshot {

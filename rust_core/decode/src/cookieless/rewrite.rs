@@ -1,5 +1,7 @@
 //! Writes a request's text anew with what was decided about its visitors.
 
+use std::borrow::Cow;
+
 use penstock_model::{DecodeLimits, Refusal, VisitorIds};
 
 use super::visit::whole;
@@ -7,11 +9,12 @@ use super::{Decision, is_nobody};
 use crate::envelope::scan_document;
 use crate::event::{RawEvent, key_bytes};
 use crate::json::{Members, Value};
-use crate::private_members::remove;
+use crate::private_members::{has_any, remove};
 use crate::utf8;
 
-/// What must not be written to disk of who did not agree to it, wherever in the event it stands:
-/// what ids are made of, and the copies of it that SDKs put into `$set` and `$set_once`.
+/// What must not be written to disk of who did not agree to it, wherever in the event it stands, or
+/// outside of all events: what ids are made of, and the copies of it that SDKs put into `$set` and
+/// `$set_once`.
 const PRIVATE_MEMBERS: [&str; 4] = [
     "$ip",
     "$raw_user_agent",
@@ -46,25 +49,38 @@ pub(super) fn rewrite(
     let mut out = Vec::with_capacity(text.len() + MAX_GROWTH * identified.count());
     let (mut copied, mut longest_event_bytes) = (0, 0);
     for (raw, decision) in raw_events.iter().zip(decisions) {
-        let Some(decision) = decision else { continue };
-        out.extend_from_slice(&text[copied..raw.whole.start()]);
+        out.extend_from_slice(&public(&text[copied..raw.whole.start()]));
+        copied = raw.whole.end();
+        let event = raw.whole.bytes(text);
+        let Some(decision) = decision else {
+            out.extend_from_slice(event);
+            continue;
+        };
         let begin = out.len();
-        let mut event = raw.whole.bytes(text).to_vec();
-        remove(&mut event, &PRIVATE_MEMBERS);
+        let event = public(event);
         match decision {
             Decision::Identified(ids) => write_event(&event, ids, &mut out),
             Decision::Anonymous | Decision::Refused => out.extend_from_slice(&event),
         }
         longest_event_bytes = longest_event_bytes.max(utf8::repaired_len(&out[begin..]));
-        copied = raw.whole.end();
     }
-    out.extend_from_slice(&text[copied..]);
+    out.extend_from_slice(&public(&text[copied..]));
     out.shrink_to_fit();
     Ok(Rewritten {
         repaired_bytes: utf8::repaired_len(&out),
         longest_event_bytes,
         text: out,
     })
+}
+
+/// A part of the text between events, or one of cookieless mode, without what must not be kept.
+fn public(part: &[u8]) -> Cow<'_, [u8]> {
+    if !has_any(part, &PRIVATE_MEMBERS) {
+        return Cow::Borrowed(part);
+    }
+    let mut part = part.to_vec();
+    remove(&mut part, &PRIVATE_MEMBERS);
+    Cow::Owned(part)
 }
 
 /// Appends an event with the ids of its visitor.

@@ -517,3 +517,43 @@ fn a_form_is_kept_as_the_event_that_it_became() {
         "cookieless_11/7/0"
     );
 }
+
+/// A mode that can't be read may have been meant: the event is refused, and kept without what tells
+/// of who sent it.
+#[test]
+fn events_of_a_mode_that_cannot_be_read_are_kept_without_their_visitor() {
+    let event =
+        visitor_event("").replace(r#""$cookieless_mode":true"#, r#""$cookieless_mode":"yes""#);
+    let (payload, context, batch) = kept(batch_of(&event), &from_client());
+    assert_no_secret(&payload);
+    assert_eq!(context.client_address, None);
+    assert_eq!(
+        batch.events[0].outcome,
+        Outcome::Rejected(Code::InvalidCookielessMode)
+    );
+    let event = r#"{"event":"e","distinct_id":"$posthog_cookieless","uuid":"01890a5d-ac96-774b-bcce-000000000002",
+        "timestamp":"2025-12-31T23:59:00Z","options":{"cookieless_mode":[]},
+        "properties":{"$raw_user_agent":"Mozilla/5.0","$host":"example.com"}}"#;
+    let body = format!(r#"{{"created_at":"2026-01-01T00:00:00Z","batch":[{event}]}}"#);
+    let (payload, _, batch) = kept(gzip(body.as_bytes()), &v1_from_client());
+    assert_no_secret(&payload);
+    assert_eq!(
+        batch.events[0].outcome,
+        Outcome::Rejected(Code::InvalidOptions)
+    );
+}
+
+#[test]
+fn what_tells_of_visitors_goes_from_beside_their_events_too() {
+    let of_person = r#"{"event":"e","distinct_id":"d","properties":{"$ip":"7.7.7.7"}}"#;
+    let body = format!(
+        r#"{{"api_key":"phc_a","$ip":"8.8.8.8","batch":[{{"$raw_user_agent":"Mozilla"}}],"batch":[{of_person},{}],"$ip":"8.8.8.8"}}"#,
+        visitor_event("")
+    );
+    let (payload, _, batch) = kept(body, &from_client());
+    assert_no_secret(&payload);
+    let text = str::from_utf8(payload.as_slice()).unwrap();
+    assert!(text.starts_with(r#"{"api_key":"phc_a","batch":[{}],"batch":[{"event":"e","distinct_id":"d","properties":{"$ip":"7.7.7.7"}},"#), "{text}");
+    assert!(text.ends_with("}]}"), "{text}");
+    assert_eq!(batch.view().get(batch.events[0].raw), of_person);
+}

@@ -193,9 +193,9 @@ fn judge_event(
             judge.optional(raw[Inner::LibVersion], false, &mut warnings),
         )
     };
-    let cookieless = options
-        .cookieless_mode
-        .unwrap_or(raw[Inner::CookielessMode].kind(bytes) == b't');
+    let mode = options.cookieless_mode;
+    let cookieless = options.cookieless_mode_unreadable
+        || mode.unwrap_or(raw[Inner::CookielessMode].kind(bytes) == b't');
     let ip = judge.ip(raw[Inner::Ip], cookieless, &mut warnings);
     let ip = match (ip, request.address) {
         (ClientIp::Unsaid, Some(address)) => ClientIp::Given(address),

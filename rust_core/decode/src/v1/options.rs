@@ -13,6 +13,8 @@ pub(super) struct Options {
     pub(super) product_tour_id: Value,
     /// They are neither an object nor null, or one that is known can't be read and counts as absent.
     pub(super) unreadable: bool,
+    /// The mode is there and can't be read: it may have been meant.
+    pub(super) cookieless_mode_unreadable: bool,
 }
 
 /// The option can't be read.
@@ -44,19 +46,16 @@ pub(super) fn read(text: &str, value: Value) -> Options {
         };
         found[place] = value;
     }
-    let mut read_bool = |value| {
-        read_bool(text, value).unwrap_or_else(|Unreadable| {
-            options.unreadable = true;
-            None
-        })
-    };
-    options.cookieless_mode = read_bool(found[0]);
-    options.disable_skew_correction = read_bool(found[1]);
-    options.process_person_profile = read_bool(found[2]);
-    match read_id(text, found[3]) {
-        Ok(id) => options.product_tour_id = id,
-        Err(Unreadable) => options.unreadable = true,
-    }
+    let mode = read_bool(text, found[0]);
+    options.cookieless_mode_unreadable = mode.is_err();
+    options.cookieless_mode = mode.unwrap_or_default();
+    let skew = read_bool(text, found[1]);
+    options.disable_skew_correction = skew.unwrap_or_default();
+    let profile = read_bool(text, found[2]);
+    options.process_person_profile = profile.unwrap_or_default();
+    let tour = read_id(text, found[3]);
+    options.product_tour_id = tour.unwrap_or(Value::ABSENT);
+    options.unreadable = [mode, skew, profile].iter().any(Result::is_err) || tour.is_err();
     options
 }
 

@@ -96,6 +96,10 @@ fn check(body: &[u8], context: &RequestContext, is_damaged: bool, seed: u64, see
     assert_eq!(after.client_address, address, "{}", shown());
     assert_eq!(after.coding, Coding::Identity);
     check_events(&payload, &batch, &events, &after, &shown());
+    if !is_damaged && events.iter().all(|event| event.cookieless) {
+        assert!(!text.contains(generator::cookieless::SECRET), "{}", shown());
+        count("visitors only");
+    }
     for (event, before) in batch.events.iter().zip(&events) {
         let raw = batch.view().get(event.raw);
         if !before.cookieless {
@@ -157,7 +161,8 @@ fn check_many(count: u64, salt: u64, is_damaged: bool) -> Seen {
     seen
 }
 
-const OF_VISITORS: [Code; 8] = [
+const OF_VISITORS: [Code; 9] = [
+    Code::InvalidCookielessMode,
     Code::CookielessUnsupportedEvent,
     Code::CookielessMissingUserAgent,
     Code::CookielessMissingIp,
@@ -173,12 +178,12 @@ fn visitors_get_ids_and_keep_no_secret_as_serde_json_reads_them() {
     let seen = check_many(10_000, 6, false);
     assert_seen(&seen, 1_000, &[], &["identified", "other event", "secret"]);
     assert_seen(&seen, 50, &OF_VISITORS, &["identified before", "named"]);
-    assert_seen(&seen, 50, &[], &["refused", "no visitor"]);
+    assert_seen(&seen, 50, &[], &["refused", "no visitor", "visitors only"]);
 }
 
 #[test]
 fn damaged_bodies_of_visitors_are_written_anew_as_serde_json_reads_them() {
-    let seen = check_many(10_000, 7, true);
+    let seen = check_many(12_000, 7, true);
     assert_seen(&seen, 500, &[], &["identified", "other event"]);
     assert_seen(&seen, 15, &OF_VISITORS, &["identified before", "named"]);
     assert_seen(&seen, 50, &[], &["repaired"]);

@@ -210,7 +210,8 @@ impl Reader<'_> {
             properties,
             texts,
             propertyless: profile == b'f',
-            cookieless: !is_upload && kind(inner("$cookieless_mode")) == b't',
+            // What can't be read may have been meant.
+            cookieless: !is_upload && !matches!(kind(inner("$cookieless_mode")), 0 | b'n' | b'f'),
             warnings,
         }
     }

@@ -1,6 +1,7 @@
 //! What becomes of visitors by the oracle (`posthog-protocol.md` §3.5): who gets ids, and the text
 //! that takes the place of the body.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use penstock_model::{Code, Outcome, RequestContext, VisitorIds};
@@ -53,10 +54,13 @@ pub(super) fn rewrite(
 impl Reader<'_> {
     fn rewrite(&self, events: &[Fields], identify: Identify) -> Rewritten {
         let document = self.document().unwrap();
-        let (mut text, mut copied) = (String::new(), 0);
+        // What takes the place of each event, by where that begins.
+        let mut instead = HashMap::new();
         let (mut outcomes, mut visits) = (Vec::new(), Vec::new());
         for (element, event) in document.elements.iter().zip(events) {
+            let start = self.place(element.whole).start;
             if !event.cookieless {
+                instead.insert(start, self.received(element.whole).to_owned());
                 outcomes.push(event.outcome);
                 continue;
             }
@@ -69,16 +73,15 @@ impl Reader<'_> {
                 visits.push(visit);
                 identify(visits.len() - 1).map(Some)
             });
-            let place = self.place(element.whole);
-            text.push_str(self.received.get(copied..place.start).unwrap());
-            text.push_str(&match &ids {
+            let text = match &ids {
                 Ok(Some(ids)) => self.with_ids(element, ids),
-                Ok(None) | Err(_) => self.stripped(element.whole),
-            });
-            copied = place.end;
+                Ok(None) | Err(_) => self.stripped(element.whole, &HashMap::new()),
+            };
+            instead.insert(start, text);
             outcomes.push(ids.map_or_else(Outcome::Rejected, |_| Outcome::Accepted));
         }
-        text.push_str(self.received.get(copied..).unwrap());
+        let root: &RawValue = serde_json::from_str(self.replaced).unwrap();
+        let text = self.stripped(root, &instead);
         let needs_address = events
             .iter()
             .any(|event| !event.cookieless && event.outcome == Outcome::Accepted);
@@ -125,18 +128,24 @@ impl Reader<'_> {
         }))
     }
 
-    /// A value without private members, wherever they stand.
-    fn stripped(&self, value: &RawValue) -> String {
+    /// A value without private members, wherever they stand, but for the events in it.
+    fn stripped(&self, value: &RawValue, instead: &HashMap<usize, String>) -> String {
+        if let Some(event) = instead.get(&self.place(value).start) {
+            return event.clone();
+        }
         match kind(Some(value)) {
             b'{' => {
                 let kept = members(value).into_iter();
                 let kept = kept.filter(|member| !PRIVATE.contains(&member.name.as_str()));
-                let kept = kept.map(|member| self.member(member.key, &self.stripped(member.value)));
+                let kept = kept
+                    .map(|member| self.member(member.key, &self.stripped(member.value, instead)));
                 object(kept)
             }
             b'[' => {
                 let kept = elements(value).into_iter();
-                let kept: Vec<_> = kept.map(|element| self.stripped(element)).collect();
+                let kept: Vec<_> = kept
+                    .map(|element| self.stripped(element, instead))
+                    .collect();
                 format!("[{}]", kept.join(","))
             }
             _ => self.received(value).to_owned(),
@@ -158,7 +167,7 @@ impl Reader<'_> {
                 "properties" if kind(Some(member.value)) == b'{' => {
                     self.properties_with_ids(member.value, ids)
                 }
-                _ => self.stripped(member.value),
+                _ => self.stripped(member.value, &HashMap::new()),
             };
             Some(self.member(member.key, &value))
         });
@@ -175,7 +184,7 @@ impl Reader<'_> {
                 "distinct_id" | "$distinct_id" if is_nobody(member.value) => {
                     format!("\"{}\"", ids.distinct_id)
                 }
-                _ => self.stripped(member.value),
+                _ => self.stripped(member.value, &HashMap::new()),
             };
             Some(self.member(member.key, &value))
         });

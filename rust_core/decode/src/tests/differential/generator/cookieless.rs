@@ -85,9 +85,17 @@ pub(in super::super) fn request(random: &mut Random, is_v1: bool) -> Vec<u8> {
                 let mut needed = ["created_at", "api_key", "batch"].iter();
                 let members = 3 + writer.random.below(2);
                 writer.list(['{', '}'], members, |writer| {
-                    let key = needed.next().unwrap_or(&"capture_internal");
+                    // What is private may stand beside the events, too, or in a batch that is void.
+                    let key = *needed
+                        .next()
+                        .unwrap_or_else(|| match writer.random.below(4) {
+                            0 => &"batch",
+                            1 => &"capture_internal",
+                            _ => &PRIVATE[0],
+                        });
                     writer.key(key);
-                    match *key {
+                    match key {
+                        key if PRIVATE.contains(&key) => writer.secret(2),
                         "batch" => writer.list(['[', ']'], len, event),
                         "created_at" => writer.literal("2026-01-01"),
                         "api_key" => writer.literal("phc_a"),
@@ -168,9 +176,13 @@ impl Writer<'_> {
             };
             writer.key(key);
             if key == "$cookieless_mode" {
-                let value = writer
-                    .random
-                    .pick(&["true", "true", "true", "true", "false", "null"]);
+                // Six of nine are visitors; one may have been meant to be.
+                let value = match writer.random.below(9) {
+                    0..6 => "true",
+                    6 => "false",
+                    7 => "null",
+                    _ => "\"yes\"",
+                };
                 writer.out.push_str(value);
             } else {
                 writer.visitor_value(key, 3);

@@ -154,7 +154,9 @@ impl Reader<'_> {
             properties: text,
             texts,
             propertyless: nobody || !options.process_person_profile.unwrap_or(profile != b'f'),
-            cookieless: is_true(options.cookieless_mode, inner("$cookieless_mode")),
+            // What can't be read may have been meant.
+            cookieless: options.is_mode_unreadable
+                || is_true(options.cookieless_mode, inner("$cookieless_mode")),
             warnings,
         };
         Ok((fields, time::compute(&claim, ignore_sent_at, self.context)))

@@ -13,6 +13,8 @@ pub(super) struct Options<'a> {
     pub(super) product_tour_id: Option<&'a RawValue>,
     /// Something of it can't be read.
     pub(super) is_unreadable: bool,
+    /// The mode is there, and is what can't be read.
+    pub(super) is_mode_unreadable: bool,
 }
 
 pub(super) fn read(options: Option<&RawValue>) -> Options<'_> {
@@ -42,6 +44,7 @@ pub(super) fn read(options: Option<&RawValue>) -> Options<'_> {
         process_person_profile,
         product_tour_id: tour.filter(is_id),
         is_unreadable,
+        is_mode_unreadable: truth(named("cookieless_mode")).is_err(),
     }
 }
 
