@@ -380,6 +380,7 @@ def test_the_hundredth_commit_costs_what_the_tenth_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library goes through the entries since the checkpoint that an object was opened with."""
+    assert log_table.CHECKPOINT_EVERY <= 50
     monkeypatch.setattr(log_table, "CHECKPOINT_EVERY", 10)
     table = opened(tmp_path)
     costs = []
