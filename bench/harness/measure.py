@@ -106,7 +106,7 @@ def _acknowledge(
         acknowledged += offered.events
         return offered
 
-    _settle(server)
+    # A server that was just started has nothing to settle.
     began = cpu_seconds(server.pid)
     ceiling = run(0, None, scenario.seconds / 3)
     _settle(server)

@@ -7,8 +7,8 @@ use penstock_model::{Coding, Outcome, Payload};
 
 use crate::{request_context, throughput};
 
-/// Plain JSON that one pass of a bench goes through: beyond the caches of the second level, so that
-/// other machines on the same host are measured as well.
+/// Plain JSON that one pass of a bench goes through: beyond the caches of the second level, in the one
+/// that cores share, where a body is that has waited for its turn.
 const BYTES_OF_A_PASS: usize = 8 << 20;
 
 /// Within the second level, where a body is that was just copied from its socket, and what
