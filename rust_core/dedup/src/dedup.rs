@@ -8,7 +8,7 @@ use penstock_disk::Filesystem;
 use penstock_model::Position;
 
 use crate::error::DedupError;
-use crate::generation::Generation;
+use crate::generation::{ASKED_AT_ONCE, Generation};
 use crate::key::{DedupKey, KeyHasher};
 use crate::names;
 use crate::options::{DedupOptions, DedupStats, MAX_GENERATIONS, RunningTime, WINDOW_PARTS};
@@ -20,9 +20,6 @@ const MIN_MEMORY_BYTES: u64 = 16 << 10;
 
 /// Generations in memory, the sorted copy that a spill makes and the copy that a persist makes.
 pub(crate) const MEMORY_SLOTS: u64 = MAX_GENERATIONS as u64 + 2;
-
-/// Ids whose cache lines are asked for together: two in each of four generations are 32 KiB.
-const ASKED_AT_ONCE: usize = 64;
 
 /// Was an id seen before?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,23 +168,43 @@ impl Dedup {
         true
     }
 
+    /// At most [`ASKED_AT_ONCE`] keys: each has a bit in a word.
     fn insert_some(&mut self, keys: &[Option<DedupKey>], seen: &mut [bool], position: Position) {
+        let Some((newest, older)) = self.generations.make_contiguous().split_last_mut() else {
+            unreachable!("there is always one that takes ids")
+        };
+        if newest.room() < keys.len() {
+            // A generation is frozen in between, which happens once in some 100,000 events.
+            for (key, seen) in keys.iter().zip(seen) {
+                if let (Some(key), false) = (key, *seen) {
+                    *seen = self.in_generations(key.number());
+                    if !*seen {
+                        self.push(*key, position);
+                    }
+                }
+            }
+            return;
+        }
         // The tables are larger than the caches: their lines for all ids come at once, instead of
         // each lookup waiting for its own.
-        let numbers = || keys.iter().flatten().map(|key| key.number());
-        for generation in &self.generations {
-            generation.ask_for_controls(numbers());
+        newest.ask_for_controls(keys);
+        for generation in &*older {
+            generation.ask_for_controls(keys);
         }
-        let newest = self.generations.len() - 1;
-        for (index, generation) in self.generations.iter().enumerate() {
-            generation.ask_for_ids(numbers(), index == newest);
+        newest.ask_for_buckets(keys);
+        let mut maybe = 0;
+        for generation in &*older {
+            maybe |= generation.ask_for_ids(keys);
         }
-        for (key, seen) in keys.iter().zip(seen) {
+        let now_ms = self.now_ms;
+        let position = takeable(position, self.durable);
+        for (index, (key, seen)) in keys.iter().zip(seen).enumerate() {
             if let (Some(key), false) = (key, *seen) {
-                *seen = self.in_generations(key.number());
-                if !*seen {
-                    self.push(*key, position);
-                }
+                let key = key.number();
+                // Mostly no older generation has anything like it, which is known by now.
+                *seen = (maybe >> index & 1 == 1
+                    && older.iter().rev().any(|one| one.contains(key)))
+                    || !newest.push_new(key, position, now_ms);
             }
         }
     }
@@ -208,14 +225,10 @@ impl Dedup {
     fn push(&mut self, key: DedupKey, position: Position) {
         self.make_room();
         let now_ms = self.now_ms;
-        // Below what is durable already, as in recovery: then there is nothing to take back.
-        let position = if position <= self.durable {
-            Position::ZERO
-        } else {
-            position
-        };
+        let position = takeable(position, self.durable);
         if let Some(active) = self.generations.back_mut() {
-            active.push(key.number(), position, now_ms);
+            let is_new = active.push_new(key.number(), position, now_ms);
+            assert!(is_new, "ids that are there are not entered");
         }
     }
 
@@ -356,5 +369,15 @@ impl Dedup {
                 keep_aside: false,
             });
         }
+    }
+}
+
+/// The position of a record that may still fail; of others there is nothing to take back, as in
+/// recovery.
+fn takeable(position: Position, durable: Position) -> Position {
+    if position <= durable {
+        Position::ZERO
+    } else {
+        position
     }
 }

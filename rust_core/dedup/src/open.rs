@@ -247,10 +247,10 @@ impl Dedup {
             newest.logs.push((number, log.bytes));
             let was_empty = newest.len() == 0;
             for key in log.ids.keys {
-                if !newest.contains(key) {
-                    newest.push(key, Position::ZERO, log.ids.newest_ms);
-                    added += 1;
-                }
+                // What is there needs no room.
+                let is_new = !newest.contains(key)
+                    && newest.push_new(key, Position::ZERO, log.ids.newest_ms);
+                added += u64::from(is_new);
             }
             if was_empty || log.ids.oldest_ms < newest.oldest_ms {
                 newest.oldest_ms = log.ids.oldest_ms;
