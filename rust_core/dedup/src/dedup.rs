@@ -134,7 +134,7 @@ impl Dedup {
     /// Tells this directory's state from any other's: says whose ids something else vouches for.
     pub fn state_id(&self) -> [u8; 16] {
         // No event has no token, so this is no event's key.
-        self.hasher.key(b"", &[0; 16], b"", b"state").0
+        self.hasher.for_token(b"").key(&[0; 16], b"", b"state").0
     }
 
     /// Looks ids up on disk without the lock; see [`Self::insert_all`].

@@ -37,7 +37,7 @@ mod tests;
 
 pub use dedup::{Dedup, Seen};
 pub use error::DedupError;
-pub use key::{DedupKey, KeyHasher};
+pub use key::{DedupKey, KeyHasher, TokenHasher};
 pub use maintenance::{MaintenanceDone, MaintenanceJob};
 pub use open::{DamagedIds, OpenReport};
 pub use options::{DedupOptions, DedupStats, MAX_GENERATIONS, RunningTime};

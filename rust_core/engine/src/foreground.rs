@@ -524,12 +524,11 @@ impl<T: Send + 'static> Foreground<T> {
         let Some(DedupLookup { hasher, .. }) = &self.dedup else {
             return;
         };
-        let token = batch.text_bytes(batch.token);
+        let mut hasher = hasher.for_token(batch.text_bytes(batch.token));
         keys.extend(batch.events.iter().map(|event| {
             let looked_at = event.outcome == Outcome::Accepted && event.uuid_given;
             looked_at.then(|| {
                 hasher.key(
-                    token,
                     &event.uuid.0,
                     batch.text_bytes(event.event),
                     batch.dedup_distinct_id(event),

@@ -194,9 +194,9 @@ impl Decoder {
         };
         if let Some(hasher) = &self.hasher {
             let counts = |event: &&Event| event.uuid_given && event.outcome == Outcome::Accepted;
+            let mut hasher = hasher.for_token(batch.text_bytes(batch.token));
             let key = |event: &Event| {
                 hasher.key(
-                    batch.text_bytes(batch.token),
                     &event.uuid.0,
                     batch.text_bytes(event.event),
                     batch.dedup_distinct_id(event),

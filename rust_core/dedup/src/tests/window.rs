@@ -17,12 +17,14 @@ fn an_id_is_new_once() {
 fn keys_differ_by_each_part_and_by_where_parts_end() {
     let dedup = open(&FaultyFilesystem::new());
     let hasher = dedup.hasher();
-    let base = hasher.key(b"ab", &[1; 16], b"c", b"d");
-    assert_eq!(base, hasher.key(b"ab", &[1; 16], b"c", b"d"));
+    let key = |token, uuid, event, id| hasher.for_token(token).key(&[uuid; 16], event, id);
+    let base = key(b"ab", 1, b"c", b"d");
+    assert_eq!(base, key(b"ab", 1, b"c", b"d"));
     for other in [
-        hasher.key(b"a", &[1; 16], b"bc", b"d"),
-        hasher.key(b"ab", &[1; 16], b"", b"cd"),
-        hasher.key(b"ab", &[2; 16], b"c", b"d"),
+        key(b"a", 1, b"bc", b"d"),
+        key(b"ab\0", 1, b"c", b"d"),
+        key(b"ab", 1, b"", b"cd"),
+        key(b"ab", 2, b"c", b"d"),
     ] {
         assert_ne!(base, other);
     }
@@ -31,7 +33,10 @@ fn keys_differ_by_each_part_and_by_where_parts_end() {
 #[test]
 fn the_secret_is_kept_across_openings_and_differs_between_directories() {
     let filesystem = FaultyFilesystem::new();
-    let of = |dedup: Dedup| dedup.hasher().key(b"t", &[1; 16], b"e", b"d");
+    let of = |dedup: Dedup| {
+        let hasher = dedup.hasher();
+        hasher.for_token(b"t").key(&[1; 16], b"e", b"d")
+    };
     let first = of(open(&filesystem));
     filesystem.crash(Crash::LoseUnsynced);
     assert_eq!(first, of(open(&filesystem)));
