@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import ipaddress
 import json
@@ -25,6 +24,7 @@ from penstock.logs import logger
 from penstock.posthog.paths import SdkAnswers
 from penstock.posthog.static_files import MAX_OPEN_FILES
 from penstock.reload import LoadSettings, read_again
+from penstock.scheduling import Scheduling
 from penstock.starting import StartingCommitter, StartingCore
 from penstock.transport.http import HttpFront, capture_front
 from penstock.transport.http_limits import HttpLimits
@@ -39,8 +39,8 @@ _log = logger("app")
 
 # Files that are no connection: log, dedup, tables being written, libraries.
 _OTHER_FILES: Final = 1024
-# How often the core is asked for what it has to log, and whether it met a bug: soon enough for
-# people and for whoever restarts us, costs nothing.
+# How often the core is asked for what it has to log, and whether it met a bug, and how busy the
+# process is looked at: soon enough for people and for whoever restarts us, costs nothing.
 _CORE_LOG_SECONDS: Final = 0.25
 # How often a shutdown looks whether it is done.
 _POLL_SECONDS: Final = 0.01
@@ -351,10 +351,15 @@ class App:
             self._warn_of_open_door()
 
     async def _watch_core(self) -> None:
-        """Log what the core has to say, and end the service once the core has met a bug."""
+        """Log what the core has to say, and end the service once the core has met a bug.
+
+        And let the threads that requests wait for run at once, as long as that costs nothing.
+        """
         assert self._engine is not None  # noqa: S101 - started after the engine
         core = self._engine.core
+        scheduling = Scheduling()
         while True:
+            scheduling.look()
             log_core_events(core)
             state, reason = core.state()
             if state == FAILED and not self.failed:
@@ -374,21 +379,6 @@ def allow_open_files(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
         _log.warning("open_files_limited", allowed=allowed, wanted=wanted)
-
-
-def schedule_in_batches() -> None:
-    """Let no thread of the process interrupt another; for the caller, and what it starts later.
-
-    The loop, gRPC's threads and the core's wake each other for each request. Where they share a
-    core, the woken thread took it from the one that woke it, in the middle of a read: requests came
-    to the log one by one, and up to a third of the time went into switching. As a batch process
-    they run one after the other: 26 k requests of one event a CPU second instead of 18 k, 70 k
-    events by gRPC instead of 57 k, with half as many syncs (two cores, server pinned to one).
-
-    A matter of speed only, so a sandbox that does not allow it changes nothing else.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def log_core_events(core: CoreLike) -> None:

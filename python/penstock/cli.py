@@ -139,7 +139,8 @@ def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
     import uvloop  # noqa: PLC0415 - only serving needs it
 
     from penstock import _core  # noqa: PLC0415 - the other commands work without
-    from penstock.app import schedule_in_batches, serve  # noqa: PLC0415 - slow to import
+    from penstock.app import serve  # noqa: PLC0415 - slow to import
+    from penstock.scheduling import schedule_in_batches  # noqa: PLC0415 - only serving needs it
 
     allowed = os.environ.get("PENSTOCK_ALLOW_TESTING") == "1"
     if refuses_build(_core.BUILD_FEATURES, allowed=allowed):

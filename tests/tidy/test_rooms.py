@@ -54,6 +54,7 @@ PYTHON_ROOMS = {
     "config_projects": {"config"},
     "reload": {"config"},
     "greeting": set(),
+    "scheduling": set(),
     "errors": set(),
     "logs": set(),
 }
