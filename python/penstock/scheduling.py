@@ -88,7 +88,8 @@ class Scheduling:
 
 def _set_policy(thread: int, *, interrupting: bool) -> bool:
     """Set how a thread is scheduled, 0 for the caller. False if there is no such thread."""
-    with contextlib.suppress(AttributeError, PermissionError):
+    # What a sandbox forbids, or does not know, is left as it is.
+    with contextlib.suppress(AttributeError, OSError):
         policy = os.SCHED_OTHER if interrupting else os.SCHED_BATCH
         try:
             os.sched_setscheduler(thread, policy, os.sched_param(0))
@@ -100,7 +101,7 @@ def _set_policy(thread: int, *, interrupting: bool) -> bool:
 def _processors() -> int:
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:
+    except (AttributeError, OSError):
         return os.cpu_count() or 1
 
 

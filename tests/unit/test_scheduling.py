@@ -1,5 +1,6 @@
 """Who may interrupt whom follows how busy the process is, and nothing else depends on it."""
 
+import errno
 import os
 
 import pytest
@@ -17,12 +18,12 @@ class Threads:
     def __init__(self) -> None:
         self.policies: dict[int, int] = {}
         self.log_thread = LOG_THREAD
-        self.refuses = False
+        self.refuses: OSError | None = None
 
     def set(self, thread: int, policy: int, param: os.sched_param) -> None:
         assert param.sched_priority == 0
-        if self.refuses:
-            raise PermissionError
+        if self.refuses is not None:
+            raise self.refuses
         if thread not in {0, self.log_thread}:
             raise ProcessLookupError
         self.policies[thread] = policy
@@ -90,13 +91,15 @@ def test_a_log_that_was_opened_anew_has_another_thread(subject, threads, load):
     assert threads.policies[9] == os.SCHED_OTHER
 
 
-@pytest.mark.parametrize("absent", [True, False])
-def test_where_it_is_not_allowed_or_absent_nothing_happens(
-    subject, threads, load, monkeypatch, absent
-):
-    threads.refuses = True
-    if absent:
-        monkeypatch.delattr(os, "SCHED_OTHER")
-        monkeypatch.delattr(os, "sched_getaffinity")
+@pytest.mark.parametrize("refusal", [PermissionError(), OSError(errno.ENOSYS, "unknown call")])
+def test_where_it_is_not_allowed_nothing_happens(subject, threads, load, refusal):
+    threads.refuses = refusal
     load.run(subject, 3, cores=1.9)
     assert threads.policies == {0: os.SCHED_BATCH}
+
+
+def test_on_a_system_without_it_nothing_happens(subject, threads, load, monkeypatch):
+    for name in ("SCHED_OTHER", "SCHED_BATCH", "sched_setscheduler", "sched_getaffinity"):
+        monkeypatch.delattr(os, name)
+    load.run(subject, 3, cores=1.9)
+    assert len(threads.policies) == 1
