@@ -99,6 +99,7 @@ def _set_policy(thread: int, *, interrupting: bool) -> bool:
 
 
 def _processors() -> int:
+    """Count those that the process may use. A container's quota of time is not seen."""
     try:
         return len(os.sched_getaffinity(0))
     except (AttributeError, OSError):
