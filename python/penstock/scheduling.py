@@ -77,7 +77,7 @@ class Scheduling:
                 self.interrupting = True
         _set_policy(0, interrupting=self.interrupting)
         # The log may have been opened anew, with another thread.
-        if self._log_thread is None or not self._set_log_thread():
+        if not self._set_log_thread():
             self._log_thread = _find_thread(_LOG_THREAD)
             self._set_log_thread()
 

@@ -36,7 +36,7 @@ def test_a_clean_stop_is_exit_0_and_leaves_everything_in_the_table(start):
     assert server.query("SELECT count(*) AS n FROM events") == [{"n": 1}]
 
 
-def test_only_the_loop_and_the_log_interrupt_others_and_only_with_time_to_spare(start):
+def test_with_time_to_spare_only_the_loop_and_the_log_interrupt_others(start):
     server = start()
     assert server.post_json("/e", EVENT).status == 200
     interrupting = set()
