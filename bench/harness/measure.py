@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.disk import sync_times
+from harness.disk import SyncTimes, on_the_core_of_the_server, sync_times
 from harness.load import Offered, offer
 from harness.restart import restart
 from harness.scenario import Scenario
@@ -91,8 +91,9 @@ def _acknowledge(
     Half load keeps the server's core busy for half of the time, with all that an event costs until
     it is in the table. The closed loop alone shows more: it runs ahead of the building of segments.
 
-    The disk is asked before and after, on the same file system, with writes of the size that commit
-    groups have at that rate.
+    The disk is asked before and after, on the same file system and core, for as many writes a
+    second as there are commit groups at that rate, and as large: beside a process that computes
+    half of the time, and on an idle machine.
     """
     target = server.target(scenario.protocol)
     acknowledged = 0
@@ -117,19 +118,27 @@ def _acknowledge(
     warm = run(1, rate, scenario.seconds / 3)
     groups = max(1.0, server.metric("penstock_wal_commit_groups_total") - groups)
     group_bytes = int(warm.bytes / groups)
-    _settle(server)
-    before = sync_times(folder, group_bytes, scenario.seconds / 6)
+
+    def disk(*, computing: bool) -> SyncTimes:
+        _settle(server)
+        with on_the_core_of_the_server(computing=computing):
+            return sync_times(folder, group_bytes, scenario.seconds / 6, groups / warm.seconds)
+
+    before, before_idle = disk(computing=True), disk(computing=False)
     offered = run(2, rate, scenario.seconds)
-    _settle(server)
-    after = sync_times(folder, group_bytes, scenario.seconds / 6)
+    after, after_idle = disk(computing=True), disk(computing=False)
     disk_p99_ms = max(before.p99_ms, after.p99_ms)
+    idle_disk_p99_ms = max(before_idle.p99_ms, after_idle.p99_ms)
     row = _rates(offered) | {
         "ceiling_events_per_second": ceiling.events / ceiling.seconds,
         "capacity_events_per_second": capacity * scenario.events,
         "group_bytes": float(group_bytes),
         "disk_p50_ms": max(before.p50_ms, after.p50_ms),
         "disk_p99_ms": disk_p99_ms,
+        "idle_disk_p50_ms": max(before_idle.p50_ms, after_idle.p50_ms),
+        "idle_disk_p99_ms": idle_disk_p99_ms,
         "p99_above_disk_ms": offered.p99_ms - disk_p99_ms,
+        "p99_above_idle_disk_ms": offered.p99_ms - idle_disk_p99_ms,
         "unsent_requests": float(offered.unsent),
     }
     return row, acknowledged

@@ -17,13 +17,21 @@ of it: they run as soon as they are woken. Two cores, server pinned to one, Linu
 | requests of one event, each connection at once: per CPU second | 21 k | 24 k |
 | gRPC, the same: events per CPU second | 87 k | 72 k |
 
+Even so a thread that is woken waits until the one that runs has had its slice of time, 1.4 ms or
+up to the next tick. So the two have the shortest slice that there is. Of 5,300 requests in 7 s,
+traced: the loop was woken while segments were built, and ran more than 0.7 ms later, 82 times, 239
+ms in all; with the short slice 4 times, 9 ms.
+
 A matter of speed only: a sandbox that does not allow it, or a system without it, changes nothing
 else. Neither change needs a privilege, unlike `SCHED_IDLE` for those who build, which could not be
 left again when building falls behind.
 """
 
 import contextlib
+import ctypes
 import os
+import platform
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -41,6 +49,15 @@ _CALM_SHARE: Final = 0.75
 _LOOKS: Final = 8
 
 _TASKS: Final = Path("/proc/self/task")
+
+# The least that Linux takes, from 6.12 on; before, it takes none.
+_SHORT_SLICE_NANOS: Final = 100_000
+# The system call that sets it, for which Python and older C libraries have no function.
+# Architectures newer than x86-64 share one list of numbers.
+_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
+_LIBC: Final = ctypes.CDLL(None)
+# `struct sched_attr`: size, policy, flags, nice, priority, runtime, deadline, period.
+_SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 
 
 def schedule_in_batches() -> None:
@@ -66,7 +83,7 @@ class Scheduling:
         self.interrupting = True
 
     def look(self) -> None:
-        """See how busy the process is, and set both threads accordingly. Cost: 10 µs."""
+        """See how busy the process is, and set both threads accordingly. Cost: 20 µs."""
         self._looks.append((self._clock(), self._cpu_clock()))
         (began, cpu_began), (now, cpu_now) = self._looks[0], self._looks[-1]
         if len(self._looks) > _LOOKS and now > began:
@@ -95,7 +112,20 @@ def _set_policy(thread: int, *, interrupting: bool) -> bool:
             os.sched_setscheduler(thread, policy, os.sched_param(0))
         except ProcessLookupError:
             return False
+        _set_slice(thread, policy, _SHORT_SLICE_NANOS if interrupting else 0)
     return True
+
+
+def _set_slice(thread: int, policy: int, nanos: int) -> None:
+    """Set the slice of a thread that has this policy already; 0 for the usual one."""
+    number = _SCHED_SETATTR.get(platform.machine())
+    if number is None:
+        return
+    # The call sets both; a nice value that somebody gave stays.
+    nice = os.getpriority(os.PRIO_PROCESS, thread)
+    attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, policy, 0, nice, 0, nanos, 0, 0)
+    # What it answers makes no difference: where it can't be done, the slice stays as it was.
+    _LIBC.syscall(ctypes.c_long(number), ctypes.c_int(thread), attributes, ctypes.c_uint(0))
 
 
 def _processors() -> int:

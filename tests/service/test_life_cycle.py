@@ -1,10 +1,13 @@
 """The process: exit codes, signals, what survives them."""
 
+import ctypes
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -46,7 +49,22 @@ def test_with_time_to_spare_only_the_loop_and_the_log_interrupt_others(start):
         if policy == os.SCHED_OTHER:
             is_loop = int(thread.name) == server.pid
             interrupting.add("loop" if is_loop else (thread / "comm").read_text().strip())
+            assert not slices_can_be_set() or slice_nanos(int(thread.name)) == 100_000
     assert interrupting == {"loop", "penstock-log"}
+
+
+def slices_can_be_set():
+    version = tuple(int(part) for part in platform.release().split(".")[:2])
+    return version >= (6, 12) and platform.machine() == "x86_64"
+
+
+def slice_nanos(thread):
+    attributes = ctypes.create_string_buffer(48)
+    sched_getattr = ctypes.c_long(315)
+    libc = ctypes.CDLL(None)
+    assert libc.syscall(sched_getattr, thread, attributes, len(attributes), 0) == 0
+    # size, policy, flags, nice, priority, and then the slice.
+    return struct.unpack_from("=Q", attributes, 24)[0]
 
 
 def test_the_service_asks_for_no_huge_pages(start):

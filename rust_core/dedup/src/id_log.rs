@@ -92,7 +92,7 @@ impl IdLogWriter {
             let crc = batch_crc(self.number, offset, &bytes[4..]);
             bytes[..4].copy_from_slice(&crc.to_le_bytes());
             self.file
-                .write_all_at(&bytes, offset)
+                .write_all_paced_at(&bytes, offset)
                 .map_err(at(&self.path))?;
             offset += bytes.len() as u64;
         }

@@ -130,7 +130,7 @@ impl<'a> RunWriter<'a> {
 
     fn write_buffer(&mut self) -> Result<(), DedupError> {
         self.file
-            .write_all_at(&self.buffer, self.offset)
+            .write_all_paced_at(&self.buffer, self.offset)
             .map_err(at(&self.temporary))?;
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();

@@ -11,6 +11,15 @@ use crate::CrashPoint;
 /// How the names of files end that [`Filesystem::publish`] has not published yet.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
 
+/// Most that [`File::write_all_paced_at`] leaves to the next sync.
+///
+/// A sync of the log takes 0.4 ms, 12 ms where the device has 10 MB of another file to take, and
+/// what is sent in smaller pieces costs more calls. Syncs of 56 kB at 800/s beside 12 MB a second:
+/// p99 0.6 to 1.5 ms without the 12 MB, 1.0 to 2.3 with pieces of 64 to 256 KiB, 2.9 to 6.7 where
+/// each megabyte was synced and 7.5 to 7.8 where each 128 KiB were: syncs of two files wait for each
+/// other in the journal (ext4 with fast commits, virtio, 2 cores).
+pub(crate) const PIECE_BYTES: u64 = 128 << 10;
+
 /// An open file. Reads and writes name their offset, so a handle may be shared by threads.
 pub trait File: Send + Sync + Debug {
     /// Writes all of `slices`, one behind the other, from `offset` on; grows the file if needed.
@@ -21,6 +30,27 @@ pub trait File: Send + Sync + Debug {
     /// Writes all of `bytes` from `offset` on; as [`Self::write_all_vectored_at`].
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_all_vectored_at(&[IoSlice::new(bytes)], offset)
+    }
+
+    /// Writes all of `bytes` from `offset` on, and sends each piece to the device before the next is
+    /// written: the way to write much while somebody waits for the sync of another file.
+    ///
+    /// Durability: none before a sync. On `Err` as a [`Self::sync_data`] that failed.
+    fn write_all_paced_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut offset = offset;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = PIECE_BYTES - offset % PIECE_BYTES;
+            let len = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
+            let (piece, behind) = rest.split_at(len);
+            self.write_all_at(piece, offset)?;
+            offset += len as u64;
+            rest = behind;
+            if offset.is_multiple_of(PIECE_BYTES) {
+                self.write_out(offset - PIECE_BYTES, PIECE_BYTES)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads at most `buffer.len()` bytes at `offset`; fewer only at the end of the file.
@@ -60,6 +90,14 @@ pub trait File: Send + Sync + Debug {
 
     /// Syncs contents and all metadata; otherwise as [`Self::sync_data`].
     fn sync_all(&self) -> io::Result<()>;
+
+    /// Sends what was written in a range to the device, and waits until it was taken. Where the system
+    /// can't, nothing happens: it only leaves less to the next sync, and does not keep those of other
+    /// files waiting as a sync does.
+    ///
+    /// Durability: none; the device may forget it, and the file its length. On `Err` as
+    /// [`Self::sync_data`]: the next sync need not report it again, so the file is of no more use.
+    fn write_out(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Tells the system that a synced range won't be read soon, so that its memory can serve the next
     /// write. A hint: what was not synced stays, and where it is not understood nothing happens.
@@ -205,7 +243,7 @@ fn publish_as<F: Filesystem + ?Sized>(
         Err(error) => return Err(error),
     }
     let file = create(filesystem, &temporary)?;
-    file.write_all_at(bytes, 0)?;
+    file.write_all_paced_at(bytes, 0)?;
     file.sync_all()?;
     CrashPoint::PublishWritten.pass();
     filesystem.rename(&temporary, &directory.join(name))?;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -82,6 +83,25 @@ fn injected_sync_failure() -> io::Result<()> {
     }
 }
 
+/// Writes a range of the page cache to the device, and waits for it.
+fn sync_file_range(file: &fs::File, offset: u64, len: u64) -> rustix::io::Result<()> {
+    let out_of_range = |_| Errno::INVAL;
+    let offset = i64::try_from(offset).map_err(out_of_range)?;
+    let len = i64::try_from(len).map_err(out_of_range)?;
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // Not tried again after EINTR: an error that it reports may not be reported twice.
+    #[expect(unsafe_code, reason = "rustix does not have the call")]
+    // SAFETY: the call takes no memory, and the descriptor is open as long as `file` is borrowed.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) };
+    if result == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
 impl File for RealFile {
     fn write_all_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         write_all_vectored(&self.file, slices, offset)
@@ -132,6 +152,16 @@ impl File for RealFile {
 
     fn sync_all(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.file)?)
+    }
+
+    fn write_out(&self, offset: u64, len: u64) -> io::Result<()> {
+        #[cfg(feature = "testing")]
+        injected_sync_failure()?;
+        match sync_file_range(&self.file, offset, len) {
+            // A file system or sandbox that does not know the call.
+            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::SPIPE) => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     fn forget_cached(&self, offset: u64, len: u64) {

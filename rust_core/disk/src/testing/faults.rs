@@ -12,6 +12,7 @@ pub enum Operation {
     Allocate,
     SetLen,
     Sync,
+    WriteOut,
     Rename,
     Remove,
     SyncDir,
@@ -27,7 +28,8 @@ impl Operation {
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// EIO. A sync that fails so loses the writes that it was asked to make durable, as Linux does.
+    /// EIO. A sync or a write-out that fails so loses what it was asked to bring to the disk, as on
+    /// Linux.
     Io,
     /// ENOSPC.
     DiskFull,

@@ -521,4 +521,18 @@ impl File for FaultyFile {
     fn sync_all(&self) -> io::Result<()> {
         self.sync()
     }
+
+    /// Changes nothing, as what is not synced may be lost and may be kept at any time.
+    fn write_out(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        self.change(|machine| {
+            let fault = machine.strike(Operation::WriteOut);
+            let Some(fault) = fault.filter(|fault| *fault != Fault::Lie) else {
+                return Ok(());
+            };
+            if machine.state.life == self.life {
+                machine.state.inodes[self.inode].fail_sync();
+            }
+            Err(fault.error())
+        })
+    }
 }

@@ -5,9 +5,10 @@ use std::io::{ErrorKind, IoSlice, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::sequential::UNSYNCED_BYTES;
+use crate::filesystem::PIECE_BYTES;
 use crate::{
-    Crash, FaultyFilesystem, Filesystem, FilesystemKind, RealFilesystem, SequentialWriter,
+    Crash, Fault, FaultyFilesystem, Filesystem, FilesystemKind, Operation, RealFilesystem,
+    SequentialWriter,
 };
 
 /// Runs a test on both file systems, in an empty directory.
@@ -191,20 +192,55 @@ fn a_sequential_writer_appends() {
 }
 
 #[test]
-fn a_sequential_writer_leaves_little_to_the_last_sync() {
+fn what_is_written_in_pieces_is_whole() {
+    on_both(|filesystem, folder| {
+        let file = filesystem.create_new(&folder.join("file")).unwrap();
+        let bytes = some_bytes(3 * PIECE_BYTES + 5);
+        let (head, rest) = bytes.split_at(7);
+        file.write_all_paced_at(head, 0).unwrap();
+        file.write_all_paced_at(rest, 7).unwrap();
+        assert_eq!(file.len().unwrap(), bytes.len() as u64);
+        let mut read = vec![0; bytes.len()];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert!(read == bytes);
+    });
+}
+
+#[test]
+fn each_piece_is_sent_to_the_disk_and_its_failure_told() {
+    let path = Path::new("/file");
+    let bytes = some_bytes(4 * PIECE_BYTES - 5);
+    let piece_bytes = usize::try_from(PIECE_BYTES).unwrap();
+    for nth in 1..=4 {
+        let faulty = FaultyFilesystem::new();
+        let mut writer = SequentialWriter::new(faulty.create_new(path).unwrap());
+        faulty.sync_dir(Path::new("/")).unwrap();
+        writer.write_all(&bytes[..10]).unwrap();
+        faulty.fail_nth(Operation::WriteOut, nth, Fault::Io);
+        let result = writer.write_all(&bytes[10..]);
+        // The last piece is left to the sync.
+        assert_eq!(result.is_ok(), nth == 4, "{nth}");
+        let nth = usize::try_from(nth).unwrap();
+        let written = faulty.contents(path).unwrap().len();
+        assert_eq!(written, bytes.len().min(nth * piece_bytes));
+    }
+}
+
+#[test]
+fn what_was_sent_to_the_disk_is_not_durable() {
     let faulty = FaultyFilesystem::new();
     let path = Path::new("/file");
-    let mut writer = SequentialWriter::new(faulty.create_new(path).unwrap());
+    let file = faulty.create_new(path).unwrap();
     faulty.sync_dir(Path::new("/")).unwrap();
-    let bytes: Vec<u8> = (0..3 * UNSYNCED_BYTES - 5)
-        .map(|at| at.to_le_bytes()[0] | 1)
-        .collect();
-    writer.write_all(&bytes[..10]).unwrap();
-    writer.write_all(&bytes[10..]).unwrap();
-    assert_eq!(writer.written_bytes(), bytes.len() as u64);
+    file.write_all_paced_at(&some_bytes(2 * PIECE_BYTES), 0)
+        .unwrap();
     faulty.crash(Crash::LoseUnsynced);
-    let synced = usize::try_from(2 * UNSYNCED_BYTES).unwrap();
-    assert_eq!(faulty.contents(path).unwrap()[..], bytes[..synced]);
+    assert!(faulty.contents(path).unwrap().is_empty());
+}
+
+/// Bytes none of which is zero.
+fn some_bytes(len: u64) -> Vec<u8> {
+    (0..len).map(|at| at.to_le_bytes()[0] | 1).collect()
 }
 
 #[test]

@@ -236,6 +236,10 @@ impl File for LiarsFile {
         self.sync_all()
     }
 
+    fn write_out(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.file.write_out(offset, len)
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         if self.liar.passes(Synced::File(self.number)) {
             return self.file.sync_all();
