@@ -8,12 +8,13 @@ use penstock_disk::Filesystem;
 use penstock_model::Position;
 
 use crate::error::DedupError;
-use crate::generation::{ASKED_AT_ONCE, Generation};
+use crate::generation::Generation;
 use crate::key::{DedupKey, KeyHasher};
 use crate::names;
 use crate::options::{DedupOptions, DedupStats, MAX_GENERATIONS, RunningTime, WINDOW_PARTS};
 use crate::probe::{Probed, Runs};
 use crate::run::Run;
+use crate::summary::{MAX_KEYS, Summary};
 
 /// Least memory that makes sense: generations of 56 ids. Anything near it is for tests.
 const MIN_MEMORY_BYTES: u64 = 16 << 10;
@@ -45,6 +46,8 @@ pub struct Dedup {
     pub(crate) hasher: KeyHasher,
     /// Oldest first; the last takes ids. Never empty.
     pub(crate) generations: VecDeque<Generation>,
+    /// Of them: has what each of their tables has.
+    pub(crate) summary: Summary,
     /// Oldest first.
     pub(crate) runs: Vec<Arc<Run>>,
     /// The same, for lookups without the lock.
@@ -102,6 +105,7 @@ impl Dedup {
             options,
             hasher,
             generations: VecDeque::with_capacity(MAX_GENERATIONS + 1),
+            summary: Summary::new(capacity),
             runs: Vec::new(),
             shared_runs: Runs::default(),
             covers: 0,
@@ -149,7 +153,7 @@ impl Dedup {
     /// (DUP-1). Returns false, and has done nothing, if a generation became a run since the lookup:
     /// then unlock, [`Runs::probe_again`], and try again. Call in log order: positions never fall,
     /// except behind [`Self::truncate_after`].
-    /// Cost: a cache line for each id and generation. Durability: none, see [`Self::begin_persist`].
+    /// Cost: three cache lines for each new id. Durability: none, see [`Self::begin_persist`].
     #[must_use = "false means that nothing was entered"]
     pub fn insert_all(
         &mut self,
@@ -161,14 +165,14 @@ impl Dedup {
         if probed.covers != self.covers {
             return false;
         }
-        let seen = probed.seen.chunks_mut(ASKED_AT_ONCE);
-        for (keys, seen) in keys.chunks(ASKED_AT_ONCE).zip(seen) {
+        let seen = probed.seen.chunks_mut(MAX_KEYS);
+        for (keys, seen) in keys.chunks(MAX_KEYS).zip(seen) {
             self.insert_some(keys, seen, position);
         }
         true
     }
 
-    /// At most [`ASKED_AT_ONCE`] keys: each has a bit in a word.
+    /// At most [`MAX_KEYS`] keys: each has a bit in a word.
     fn insert_some(&mut self, keys: &[Option<DedupKey>], seen: &mut [bool], position: Position) {
         let Some((newest, older)) = self.generations.make_contiguous().split_last_mut() else {
             unreachable!("there is always one that takes ids")
@@ -187,14 +191,22 @@ impl Dedup {
         }
         // The tables are larger than the caches: their lines for all ids come at once, instead of
         // each lookup waiting for its own.
-        newest.ask_for_controls(keys);
-        for generation in &*older {
-            generation.ask_for_controls(keys);
-        }
+        self.summary.ask_for(keys);
+        newest.ask_for_controls(keys.iter().flatten().copied());
         newest.ask_for_buckets(keys);
         let mut maybe = 0;
-        for generation in &*older {
-            maybe |= generation.ask_for_ids(keys);
+        if !older.is_empty() {
+            let likely = self.summary.likely(keys);
+            let of = |generation: &Generation| {
+                let indices = likely.of(generation.slot).iter();
+                indices.filter_map(|&index| Some((index, keys[usize::from(index)]?)))
+            };
+            for generation in &*older {
+                generation.ask_for_controls(of(generation).map(|(_, key)| key));
+            }
+            for generation in &*older {
+                maybe |= generation.ask_for_ids(of(generation));
+            }
         }
         let now_ms = self.now_ms;
         let position = takeable(position, self.durable);
@@ -204,7 +216,7 @@ impl Dedup {
                 // Mostly no older generation has anything like it, which is known by now.
                 *seen = (maybe >> index & 1 == 1
                     && older.iter().rev().any(|one| one.contains(key)))
-                    || !newest.push_new(key, position, now_ms);
+                    || !newest.push_new(key, position, now_ms, &mut self.summary);
             }
         }
     }
@@ -227,7 +239,7 @@ impl Dedup {
         let now_ms = self.now_ms;
         let position = takeable(position, self.durable);
         if let Some(active) = self.generations.back_mut() {
-            let is_new = active.push_new(key.number(), position, now_ms);
+            let is_new = active.push_new(key.number(), position, now_ms, &mut self.summary);
             assert!(is_new, "ids that are there are not entered");
         }
     }
@@ -297,7 +309,8 @@ impl Dedup {
     }
 
     pub(crate) fn generation_memory(&self) -> u64 {
-        self.generations.iter().map(Generation::memory_bytes).sum()
+        let tables: u64 = self.generations.iter().map(Generation::memory_bytes).sum();
+        tables + self.summary.memory_bytes()
     }
 
     pub(crate) fn run_memory(&self) -> u64 {
@@ -338,8 +351,19 @@ impl Dedup {
 
     pub(crate) fn add_generation(&mut self) {
         let number = self.take_number();
-        self.generations
-            .push_back(Generation::new(number, self.generation_capacity));
+        self.add_generation_of(number, self.generation_capacity);
+    }
+
+    /// Adds the newest generation. There are less than [`MAX_GENERATIONS`].
+    pub(crate) fn add_generation_of(&mut self, number: u64, capacity: usize) {
+        let is_free = |slot: &usize| self.generations.iter().all(|one| one.slot != *slot);
+        let Some(slot) = (0..MAX_GENERATIONS).find(is_free) else {
+            unreachable!("the oldest makes room before another is added")
+        };
+        // An earlier generation may have had it.
+        self.summary.clear(slot);
+        let generation = Generation::new(number, slot, capacity);
+        self.generations.push_back(generation);
     }
 
     pub(crate) fn take_number(&mut self) -> u64 {

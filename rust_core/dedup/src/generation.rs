@@ -11,6 +11,7 @@ use crate::id_log::IdLogWriter;
 use crate::key::DedupKey;
 use crate::names;
 use crate::prefetch::prefetch;
+use crate::summary::Summary;
 
 /// Bytes of a table's bucket: the id itself and a control byte. Ids stand in the table, not in a
 /// list of their own with an index beside it: 19.4 bytes an id instead of 21.7, and a lookup that
@@ -26,10 +27,6 @@ const ORDER_BYTES: u64 = 4;
 /// The list of the order grows by this part of the capacity at a time: doubling would cost twice
 /// what is needed, and its full size at once would be kept for what is mostly empty.
 const ORDER_STEPS: usize = 8;
-
-/// Ids whose cache lines are asked for together: two in each of four generations are 32 KiB. Not more
-/// than bits in a word.
-pub(crate) const ASKED_AT_ONCE: usize = 64;
 
 /// Ids shared with a job: no longer changed.
 pub(crate) type SharedIds = Arc<HashTable<u128>>;
@@ -77,6 +74,8 @@ impl IdList {
 pub(crate) struct Generation {
     /// Last of the numbers kept for it; stands for all id logs up to it that no run stands for.
     pub(crate) number: u64,
+    /// Its place in the [`Summary`], as no other generation's.
+    pub(crate) slot: usize,
     ids: Ids,
     /// Address of the table's control bytes, once it holds an id: hashbrown keeps the buckets before
     /// them, the last one first. Only for hints, so that nothing breaks but speed if that changes.
@@ -101,9 +100,10 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    pub(crate) fn new(number: u64, capacity: usize) -> Self {
+    pub(crate) fn new(number: u64, slot: usize, capacity: usize) -> Self {
         Self {
             number,
+            slot,
             ids: Ids::Growing(HashTable::with_capacity(capacity)),
             controls: None,
             capacity,
@@ -134,10 +134,11 @@ impl Generation {
     }
 
     const fn bytes_of_buckets(buckets: u64) -> u64 {
-        buckets * BUCKET_BYTES + buckets / 8 * 7 * ORDER_BYTES
+        let order = buckets / 8 * 7 * ORDER_BYTES;
+        buckets * BUCKET_BYTES + order + Summary::bytes_for_buckets(buckets)
     }
 
-    /// Memory at full size, by what was allocated, and of the marks.
+    /// Memory at full size, by what was allocated, and of the marks; without the summary's.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let marks = self.marks.capacity() * size_of::<(Position, usize)>();
         let order = self.order.capacity() as u64 * ORDER_BYTES;
@@ -170,12 +171,12 @@ impl Generation {
     }
 
     /// Asks for the cache lines in which the table says whether an id may be there.
-    pub(crate) fn ask_for_controls(&self, keys: &[Option<DedupKey>]) {
+    pub(crate) fn ask_for_controls(&self, keys: impl Iterator<Item = DedupKey>) {
         let Some(controls) = self.controls else {
             return;
         };
         let last = self.table().num_buckets() - 1;
-        for key in keys.iter().flatten() {
+        for key in keys {
             let start = controls.wrapping_add(start_of(key.number(), last));
             prefetch(start);
             // A lookup reads a group at once, of which every fourth lies in two lines.
@@ -197,16 +198,14 @@ impl Generation {
         }
     }
 
-    /// Asks for the ids that may be equal, after [`Self::ask_for_controls`], and says of which keys
-    /// there are any: the lowest bit is the first one's. Where it is 0, the id is not there.
+    /// Asks for the ids that may be equal to keys, after [`Self::ask_for_controls`], and says for
+    /// which indices there are any, by bits from the lowest on. Where it is 0, the id is not there.
     ///
     /// Of 100 ids that are not there some 10 have one that may be equal: seven bits of the hash agree.
-    pub(crate) fn ask_for_ids(&self, keys: &[Option<DedupKey>]) -> u64 {
-        assert!(keys.len() <= ASKED_AT_ONCE, "a bit for each key");
+    pub(crate) fn ask_for_ids(&self, keys: impl Iterator<Item = (u8, DedupKey)>) -> u64 {
         let table = self.table();
         let mut maybe = 0;
-        for (index, key) in keys.iter().enumerate() {
-            let Some(key) = key else { continue };
+        for (index, key) in keys {
             let found = table.find(hash(key.number()), |id| {
                 prefetch(std::ptr::from_ref(id).addr());
                 maybe |= 1 << index;
@@ -217,8 +216,14 @@ impl Generation {
         maybe
     }
 
-    /// Adds an id; false if it is there already. `Position::ZERO`: durable already.
-    pub(crate) fn push_new(&mut self, key: u128, position: Position, now_ms: u64) -> bool {
+    /// Adds an id, to the summary too; false if it is there already. `Position::ZERO`: durable already.
+    pub(crate) fn push_new(
+        &mut self,
+        key: u128,
+        position: Position,
+        now_ms: u64,
+        summary: &mut Summary,
+    ) -> bool {
         assert!(
             self.room() > 0,
             "a full generation is frozen before the next id"
@@ -230,6 +235,7 @@ impl Generation {
         let Entry::Vacant(vacant) = table.entry(hash(key), |&id| id == key, |&id| hash(id)) else {
             return false;
         };
+        summary.add(self.slot, key);
         let entry = vacant.insert(key);
         let bucket = entry.bucket_index();
         if self.controls.is_none() {

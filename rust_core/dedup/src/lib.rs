@@ -31,6 +31,7 @@ mod prefetch;
 mod probe;
 mod run;
 mod run_writer;
+mod summary;
 
 #[cfg(test)]
 mod tests;

@@ -235,8 +235,7 @@ impl Dedup {
             .is_none_or(|newest| newest.room() < count)
         {
             let capacity = self.generation_capacity.max(count);
-            self.generations
-                .push_back(Generation::new(number, capacity));
+            self.add_generation_of(number, capacity);
         }
         let mut added = 0;
         let Some(newest) = self.generations.back_mut() else {
@@ -249,7 +248,7 @@ impl Dedup {
             for key in log.ids.keys {
                 // What is there needs no room.
                 let is_new = !newest.contains(key)
-                    && newest.push_new(key, Position::ZERO, log.ids.newest_ms);
+                    && newest.push_new(key, Position::ZERO, log.ids.newest_ms, &mut self.summary);
                 added += u64::from(is_new);
             }
             if was_empty || log.ids.oldest_ms < newest.oldest_ms {

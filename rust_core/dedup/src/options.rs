@@ -44,7 +44,7 @@ pub struct DedupOptions {
     /// 3/8 longer, since ids leave in whole runs.
     pub window: Duration,
     /// Generations and the copies that jobs make take at most half; filters and fences the rest.
-    /// An id in memory costs 19.4 bytes, and 4 more until it is in an id log; one on disk 1.6 bytes.
+    /// An id in memory costs 20 bytes, and 4 more until it is in an id log; one on disk 1.6 bytes.
     /// The default of 96 MiB holds 0.9 million in memory and 36 million on disk.
     pub memory_bytes: u64,
     /// Runs and id logs together.
