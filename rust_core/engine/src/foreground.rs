@@ -22,6 +22,7 @@ use crate::admission::Reservation;
 use crate::answer::{Completion, Submission};
 use crate::completion::Finished;
 use crate::decided::{DecidedForm, make_answer, make_form};
+use crate::dedup_keys::dedup_keys;
 use crate::journal::LogLevel;
 use crate::projects::Project;
 use crate::record;
@@ -521,20 +522,9 @@ impl<T: Send + 'static> Foreground<T> {
     /// Hashes the ids that deduplication looks at, outside of the sequencer's lock.
     fn collect_keys(&self, batch: &Batch, keys: &mut Vec<Option<DedupKey>>) {
         keys.clear();
-        let Some(DedupLookup { hasher, .. }) = &self.dedup else {
-            return;
-        };
-        let mut hasher = hasher.for_token(batch.text_bytes(batch.token));
-        keys.extend(batch.events.iter().map(|event| {
-            let looked_at = event.outcome == Outcome::Accepted && event.uuid_given;
-            looked_at.then(|| {
-                hasher.key(
-                    &event.uuid.0,
-                    batch.text_bytes(event.event),
-                    batch.dedup_distinct_id(event),
-                )
-            })
-        }));
+        if let Some(DedupLookup { hasher, .. }) = &self.dedup {
+            keys.extend(dedup_keys(batch, hasher));
+        }
     }
 
     /// 128 bits that no other request of this engine has, from a random start.

@@ -13,6 +13,7 @@ mod backlog;
 mod completion;
 mod cut;
 mod decided;
+mod dedup_keys;
 mod directory;
 mod engine;
 mod error;

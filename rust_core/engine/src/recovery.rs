@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use penstock_decode::Workspace;
 use penstock_dedup::{Dedup, DedupKey, KeyHasher, OpenReport};
-use penstock_model::{Event, Outcome, Payload, Position};
+use penstock_model::{Payload, Position};
 use penstock_wal::{Damage, Log, LogError, LogItem, LogReader, ReadRecord, Recovery};
 
+use crate::dedup_keys::dedup_keys;
 use crate::error::EngineError;
 use crate::journal::{Journal, LogLevel};
 use crate::reading::decode_in_order;
@@ -193,16 +194,7 @@ impl Decoder {
             keys: Vec::new(),
         };
         if let Some(hasher) = &self.hasher {
-            let counts = |event: &&Event| event.uuid_given && event.outcome == Outcome::Accepted;
-            let mut hasher = hasher.for_token(batch.text_bytes(batch.token));
-            let key = |event: &Event| {
-                hasher.key(
-                    &event.uuid.0,
-                    batch.text_bytes(event.event),
-                    batch.dedup_distinct_id(event),
-                )
-            };
-            ids.keys.extend(batch.events.iter().filter(counts).map(key));
+            ids.keys.extend(dedup_keys(&batch, hasher).flatten());
         }
         Ok(Some(ids))
     }
