@@ -66,7 +66,8 @@ def sync_times(folder: Path, size: int, seconds: float, per_second: float) -> Sy
     """Write and sync `size` bytes at a rate, as the log does: in a file that was filled.
 
     The rate is to be the log's: a disk that is asked again at once answers sooner than one that is
-    asked now and then, since whoever serves it is still awake.
+    asked now and then, since whoever serves it is still awake. The file stays until the folder
+    goes: a disk that is told of 64 MB less is slow for a while.
     """
     size = min(FILE_BYTES, max(BLOCK, -(-size // BLOCK) * BLOCK))
     path = folder / "sync_times"
@@ -92,7 +93,6 @@ def sync_times(folder: Path, size: int, seconds: float, per_second: float) -> Sy
             began = time.perf_counter()
     finally:
         os.close(descriptor)
-        path.unlink()
     times.sort()
     return SyncTimes(
         p50_ms=times[len(times) // 2] * 1e3,
