@@ -1,6 +1,7 @@
 """The gRPC front with a core that answers what a test decides, and a real client."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 
@@ -188,32 +189,56 @@ async def test_a_cancelled_call_gives_its_turn_back(served: Served) -> None:
     assert served.front._turns.free == 1
 
 
-async def test_answers_that_are_not_read_are_bounded_and_end_with_their_connection(
+async def test_answers_that_are_not_read_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_module, "MAX_UNSENT_BYTES", 3_000_000)
+    async with unread(answers=10) as (front, reader):
+        while sum(front.request_counts().values()) < 10:
+            reader.pump()
+            await asyncio.sleep(0.001)
+        assert front.request_counts() == {"OK": 4, "UNAVAILABLE": 6}
+        assert front.unsent_bytes == 4_000_000
+        reader.close()
+        await nothing_is_unsent(front)
+
+
+async def test_answers_that_are_not_read_end_with_their_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits_module, "MAX_CONNECTION_AGE_MS", 300)
     monkeypatch.setattr(limits_module, "AGE_GRACE_MS", 300)
-    monkeypatch.setattr(front_module, "MAX_UNSENT_BYTES", 3_000_000)
+    async with unread(answers=1) as (front, reader):
+        # However long the answer took: without the age the connection would stay.
+        while not reader.closed:
+            reader.pump()
+            await asyncio.sleep(0.01)
+        await nothing_is_unsent(front)
+
+
+async def nothing_is_unsent(front: GrpcFront) -> None:
+    for _ in range(5000):
+        if front.unsent_bytes == 0:
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail(f"{front.unsent_bytes} bytes are still counted")
+
+
+@contextlib.asynccontextmanager
+async def unread(answers: int) -> AsyncIterator[tuple[GrpcFront, RawConnection]]:
+    """Ask for answers of a megabyte, of which the client takes a thousand bytes each."""
     core = Core()
     settings = Settings(grpc="127.0.0.1:0", table_ack_timeout_seconds=0)
     front = GrpcFront(Engine(core), settings)  # type: ignore[arg-type]
     host, _, port = (await front.start()).rpartition(":")
-    core.answers = [bytes(1_000_000)] * 10
+    core.answers = [bytes(1_000_000)] * answers
     reader = RawConnection((host, int(port)), answer_window=1000)
-    for _ in range(10):
-        stream = reader.open(METHOD)
-        reader.send(stream, message_head(0))
-    while sum(front.request_counts().values()) < 10:
-        reader.pump()
-        await asyncio.sleep(0.001)
-    assert front.request_counts() == {"OK": 4, "UNAVAILABLE": 6}
-    assert front.unsent_bytes == 4_000_000
-    while not reader.closed:
-        reader.pump()
-        await asyncio.sleep(0.01)
-    assert front.unsent_bytes == 0
-    reader.close()
-    await front.stop(0)
+    try:
+        for _ in range(answers):
+            stream = reader.open(METHOD)
+            reader.send(stream, message_head(0))
+        yield front, reader
+    finally:
+        reader.close()
+        await front.stop(0)
 
 
 async def test_a_compressed_message_is_not_decompressed(served: Served) -> None:
