@@ -441,15 +441,20 @@ impl FaultyFile {
                 return Ok(());
             }
             if let Some(fault) = fault {
-                // A crash has settled already what remains.
-                if machine.state.life == self.life {
-                    machine.state.inodes[self.inode].fail_sync();
-                }
-                return Err(fault.error());
+                return Err(self.lose_unsynced(machine, fault));
             }
             machine.state.inodes[self.inode].sync();
             Ok(())
         })
+    }
+
+    /// What a sync or a write-out does that fails.
+    fn lose_unsynced(&self, machine: &mut Machine, fault: Fault) -> io::Error {
+        // A crash has settled already what remains.
+        if machine.state.life == self.life {
+            machine.state.inodes[self.inode].fail_sync();
+        }
+        fault.error()
     }
 }
 
@@ -529,10 +534,7 @@ impl File for FaultyFile {
             let Some(fault) = fault.filter(|fault| *fault != Fault::Lie) else {
                 return Ok(());
             };
-            if machine.state.life == self.life {
-                machine.state.inodes[self.inode].fail_sync();
-            }
-            Err(fault.error())
+            Err(self.lose_unsynced(machine, fault))
         })
     }
 }
