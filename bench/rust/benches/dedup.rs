@@ -162,8 +162,12 @@ fn in_memory(criterion: &mut Criterion) {
     state.fill(ids, |_| {});
     // As in service: what is in the log for a while is in an id log.
     let up_to = state.position;
-    let done = state.dedup.begin_persist(up_to).run();
-    state.dedup.finish_persist(done).expect("the disk takes it");
+    let mut job = state.dedup.begin_persist(up_to);
+    while state.dedup.collect(&mut job) {}
+    state
+        .dedup
+        .finish_persist(job.run())
+        .expect("the disk takes it");
     let stats = state.dedup.stats();
     assert_eq!(
         (stats.ids_in_memory, stats.ids_dropped_early),

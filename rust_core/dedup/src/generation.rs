@@ -1,6 +1,7 @@
 //! Ids in memory.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -27,6 +28,10 @@ const ORDER_BYTES: u64 = 4;
 /// The list of the order grows by this part of the capacity at a time: doubling would cost twice
 /// what is needed, and its full size at once would be kept for what is mostly empty.
 const ORDER_STEPS: usize = 8;
+
+/// Ids that are asked for before they are copied in the order of arrival, which is a random one in the
+/// table: enough for the processor to have as many lines on their way as it can.
+const COPY_AHEAD: usize = 16;
 
 /// Ids shared with a job: no longer changed.
 pub(crate) type SharedIds = Arc<HashTable<u128>>;
@@ -186,15 +191,11 @@ impl Generation {
 
     /// Asks for where ids will stand that are entered, after [`Self::ask_for_controls`].
     pub(crate) fn ask_for_buckets(&self, keys: &[Option<DedupKey>]) {
-        let Some(controls) = self.controls else {
-            return;
-        };
         let last = self.table().num_buckets() - 1;
         for key in keys.iter().flatten() {
             // The first free bucket is mostly one of the first, which share this line; and so is one
             // of an equal id.
-            let bucket = start_of(key.number(), last) + 1;
-            prefetch(controls.wrapping_sub(bucket * size_of::<u128>()));
+            self.ask_for_bucket(start_of(key.number(), last));
         }
     }
 
@@ -285,18 +286,33 @@ impl Generation {
     }
 
     /// The ids up to the one at `durable`, by arrival, that are not persisted. A generation that is
-    /// whole and takes no more is shared.
+    /// whole and takes no more is shared; of another none are copied yet, see
+    /// [`Self::copy_unpersisted`].
     pub(crate) fn unpersisted(&mut self, durable: usize, takes_more: bool) -> IdList {
-        let count = durable - self.persisted;
         if takes_more || durable < self.len() {
-            let table = self.table();
-            let ids = self.order[..count]
-                .iter()
-                .filter_map(|bucket| table.get_bucket(*bucket as usize).copied());
-            return IdList::Copied(ids.collect());
+            return IdList::Copied(Vec::new());
         }
+        let count = durable - self.persisted;
         let table = self.share();
         IdList::Shared(table, self.order[..count].to_vec())
+    }
+
+    /// Copies the ids at `indexes`, which count from the first that is not persisted.
+    pub(crate) fn copy_unpersisted(&self, indexes: Range<usize>, ids: &mut Vec<u128>) {
+        let table = self.table();
+        let buckets = &self.order[indexes];
+        for (index, bucket) in buckets.iter().enumerate() {
+            if let Some(ahead) = buckets.get(index + COPY_AHEAD) {
+                self.ask_for_bucket(*ahead as usize);
+            }
+            ids.extend(table.get_bucket(*bucket as usize));
+        }
+    }
+
+    fn ask_for_bucket(&self, bucket: usize) {
+        if let Some(controls) = self.controls {
+            prefetch(controls.wrapping_sub((bucket + 1) * size_of::<u128>()));
+        }
     }
 
     /// Notes that the ids up to the one at `count`, by arrival, are in an id log, synced.

@@ -8,21 +8,29 @@ use penstock_model::Position;
 
 use crate::dedup::{Dedup, Garbage};
 use crate::error::DedupError;
+use crate::generation::IdList;
 use crate::id_log::{IdBatch, IdLogWriter};
 use crate::names;
+
+/// Most ids that one [`Dedup::collect`] copies. Requests wait meanwhile: 0.05 ms; for all ids of a log
+/// file at once, 60,000 in random order, they waited 3 to 5 ms.
+const IDS_A_COLLECTION: usize = 2048;
 
 #[derive(Debug)]
 struct Part {
     generation: u64,
+    /// As many as were collected, in the end `count`.
     ids: IdBatch,
+    count: usize,
     persisted: usize,
     /// The log to go on with, or the number of the one to make.
     log: Result<Arc<IdLogWriter>, u64>,
 }
 
-/// Ids to be written; [`Self::run`] does so without the lock.
+/// Ids to be written: [`Dedup::collect`] copies them until it has all, piece by piece under the lock,
+/// and [`Self::run`] writes them without it.
 #[derive(Debug)]
-#[must_use = "ids are durable only after run and finish_persist"]
+#[must_use = "ids are durable only after collect, run and finish_persist"]
 pub struct PersistJob {
     filesystem: Arc<dyn Filesystem>,
     directory: PathBuf,
@@ -54,6 +62,11 @@ impl PersistJob {
             .parts
             .into_iter()
             .map(|part| {
+                assert_eq!(
+                    part.ids.ids.len(),
+                    part.count,
+                    "all ids are collected first"
+                );
                 let log_number = part
                     .log
                     .as_ref()
@@ -79,11 +92,10 @@ impl PersistJob {
 }
 
 impl Dedup {
-    /// Collects the ids that are not on disk yet. `up_to` must be durable in the WAL: an id on disk
-    /// whose record was lost would turn a retry into a lost event.
+    /// Says which ids are not on disk yet: at least those of records up to `up_to`, which must be
+    /// durable in the WAL: an id on disk whose record was lost would turn a retry into a lost event.
     ///
-    /// Takes at least the ids of records up to `up_to`. One job at a time.
-    /// Cost: copies the ids of the newest generation, 16 bytes each, at most 3.7 MB by default.
+    /// Then call [`Self::collect`] until it has all. One job at a time.
     pub fn begin_persist(&mut self, up_to: Position) -> PersistJob {
         let busy = std::mem::replace(&mut self.persisting, true);
         self.durable = self.durable.max(up_to);
@@ -108,6 +120,7 @@ impl Dedup {
                     oldest_ms: generation.oldest_ms,
                     newest_ms: generation.newest_ms,
                 },
+                count: durable - generation.persisted,
                 persisted: durable,
                 log,
             });
@@ -118,6 +131,38 @@ impl Dedup {
             parts,
             busy,
         }
+    }
+
+    /// Copies the next ids of a job, a few thousand; false if it has all.
+    ///
+    /// Anything may happen between two calls: ids that are durable stay where they are, and a
+    /// generation that goes meanwhile is in a run, or was given up.
+    /// Cost: copies the ids of the newest generation, 16 bytes each, at most 3.7 MB by default.
+    pub fn collect(&mut self, job: &mut PersistJob) -> bool {
+        let generations = &self.generations;
+        let Some(index) = job
+            .parts
+            .iter()
+            .position(|part| part.ids.ids.len() < part.count)
+        else {
+            return false;
+        };
+        let part = &mut job.parts[index];
+        let generation = generations.iter().find(|one| one.number == part.generation);
+        match (generation, &mut part.ids.ids) {
+            (Some(generation), IdList::Copied(ids)) => {
+                let start = ids.len();
+                let end = part.count.min(start + IDS_A_COLLECTION);
+                if start == 0 {
+                    ids.reserve_exact(part.count);
+                }
+                generation.copy_unpersisted(start..end, ids);
+                assert_eq!(ids.len(), end, "ids of durable records are never removed");
+            }
+            // Its number for a log, if it took one, was never used.
+            _ => drop(job.parts.swap_remove(index)),
+        }
+        true
     }
 
     /// Ends a persist job.

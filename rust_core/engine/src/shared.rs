@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use penstock_decode::{protobuf, v1};
 use penstock_model::{AckLevel, Batch, Clock, Code, Payload, Position, Refusal, RequestContext};
 use penstock_wal::{GroupSink, LogError, LogRecord, PayloadChecksum};
@@ -256,13 +256,22 @@ impl<T: Send + 'static> Shared<T> {
     /// Syncs the ids of all records up to `up_to` in `dedup/` (DUP-2).
     pub(crate) fn persist_ids(&self, up_to: Position) -> Result<(), EngineError> {
         let _one_at_a_time = self.persisting.lock();
-        let job = {
-            let mut sequencer = self.sequencer.lock();
-            match &mut sequencer.dedup {
-                Some(dedup) => dedup.begin_persist(up_to),
-                None => return Ok(()),
-            }
+        let mut job = match &mut self.sequencer.lock().dedup {
+            Some(dedup) => dedup.begin_persist(up_to),
+            None => return Ok(()),
         };
+        loop {
+            let mut sequencer = self.sequencer.lock();
+            let more = match &mut sequencer.dedup {
+                Some(dedup) => dedup.collect(&mut job),
+                None => false,
+            };
+            // A request that waits comes next, not this thread again.
+            MutexGuard::unlock_fair(sequencer);
+            if !more {
+                break;
+            }
+        }
         let done = job.run();
         match &mut self.sequencer.lock().dedup {
             Some(dedup) => dedup

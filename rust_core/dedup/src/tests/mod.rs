@@ -14,7 +14,7 @@ use std::time::Duration;
 use penstock_disk::{FaultyFilesystem, Filesystem};
 use penstock_model::Position;
 
-use crate::{Dedup, DedupError, DedupKey, DedupOptions, OpenReport, RunningTime, Seen};
+use crate::{Dedup, DedupError, DedupKey, DedupOptions, OpenReport, PersistJob, RunningTime, Seen};
 
 /// Generations of 56 ids.
 const SMALL_MEMORY: u64 = 16 << 10;
@@ -56,9 +56,15 @@ fn at(position: u64) -> Position {
     Position::new(position)
 }
 
+fn collected(dedup: &mut Dedup, up_to: u64) -> PersistJob {
+    let mut job = dedup.begin_persist(at(up_to));
+    while dedup.collect(&mut job) {}
+    job
+}
+
 fn persist(dedup: &mut Dedup, up_to: u64) -> Result<(), DedupError> {
-    let done = dedup.begin_persist(at(up_to)).run();
-    dedup.finish_persist(done)
+    let job = collected(dedup, up_to);
+    dedup.finish_persist(job.run())
 }
 
 fn maintain(dedup: &mut Dedup, durable: u64) -> Result<(), DedupError> {

@@ -179,8 +179,8 @@ fn a_failed_persist_is_reported_and_the_next_one_writes_a_new_log() {
 fn a_second_persist_at_the_same_time_is_refused() {
     let mut dedup = open(&FaultyFilesystem::new());
     dedup.insert(key(1), at(1));
-    let first = dedup.begin_persist(at(1));
-    let second = dedup.begin_persist(at(1));
+    let first = collected(&mut dedup, 1);
+    let second = collected(&mut dedup, 1);
     assert!(matches!(
         dedup.finish_persist(second.run()),
         Err(DedupError::Busy)
@@ -195,7 +195,7 @@ fn a_spill_that_ends_during_a_persist_leaves_no_log_behind() {
     for number in 0..60 {
         dedup.insert(key(number), at(number + 1));
     }
-    let persist_job = dedup.begin_persist(at(60));
+    let persist_job = collected(&mut dedup, 60);
     maintain(&mut dedup, 60).unwrap();
     dedup.finish_persist(persist_job.run()).unwrap();
     maintain(&mut dedup, 60).unwrap();
@@ -205,6 +205,52 @@ fn a_spill_that_ends_during_a_persist_leaves_no_log_behind() {
         "that of the newest generation"
     );
     assert!((0..60).all(|number| dedup.contains(key(number))));
+}
+
+/// Requests wait while ids are collected, so it is done in pieces; between them requests come, and
+/// commit groups fail.
+#[test]
+fn ids_are_collected_in_pieces_between_which_others_come_and_go() {
+    let filesystem = FaultyFilesystem::new();
+    let roomy = || DedupOptions {
+        memory_bytes: 8 << 20,
+        ..options()
+    };
+    let (mut dedup, _) = open_with(&filesystem, roomy());
+    for number in 0..5_000 {
+        dedup.insert(key(number), at(number + 1));
+    }
+    let mut job = dedup.begin_persist(at(4_500));
+    let mut pieces = 0;
+    while dedup.collect(&mut job) {
+        pieces += 1;
+        dedup.truncate_after(at(4_500));
+        let repeat = dedup.insert(key(4_499), at(9_000));
+        assert_eq!(repeat, Seen::Before);
+        assert_eq!(dedup.insert(key(9_000 + pieces), at(9_000)), Seen::New);
+    }
+    assert_eq!(pieces, 3);
+    dedup.finish_persist(job.run()).unwrap();
+    filesystem.crash(Crash::LoseUnsynced);
+    let (dedup, _) = open_with(&filesystem, roomy());
+    assert!((0..4_500).all(|number| dedup.contains(key(number))));
+    assert_eq!(dedup.stats().ids_in_memory, 4_500);
+}
+
+#[test]
+fn a_generation_that_is_spilled_before_its_ids_are_collected_is_durable() {
+    let filesystem = FaultyFilesystem::new();
+    let mut dedup = open(&filesystem);
+    for number in 0..50 {
+        dedup.insert(key(number), at(number + 1));
+    }
+    let mut job = dedup.begin_persist(at(50));
+    fill(&mut dedup, 50..120);
+    while dedup.collect(&mut job) {}
+    dedup.finish_persist(job.run()).unwrap();
+    filesystem.crash(Crash::LoseUnsynced);
+    let dedup = open(&filesystem);
+    assert!((0..50).all(|number| dedup.contains(key(number))));
 }
 
 /// The log's bytes are in the page cache only, and the next process reads them there. It must not
