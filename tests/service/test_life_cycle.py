@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from penstock import scheduling
 from penstock._pb.penstock.v1 import ingest_pb2 as pb
 from penstock.transport.grpc import METHOD
 from support.command import run_penstock
@@ -39,18 +40,25 @@ def test_a_clean_stop_is_exit_0_and_leaves_everything_in_the_table(start):
     assert server.query("SELECT count(*) AS n FROM events") == [{"n": 1}]
 
 
-def test_with_time_to_spare_only_the_loop_and_the_log_interrupt_others(start):
+def test_with_time_to_spare_loop_and_log_interrupt_and_writing_the_tables_is_interrupted(start):
     server = start()
     assert server.post_json("/e", EVENT).status == 200
-    interrupting = set()
+    by_policy: dict[int, set[str]] = {}
     for thread in Path(f"/proc/{server.pid}/task").iterdir():
+        is_loop = int(thread.name) == server.pid
+        name = "loop" if is_loop else (thread / "comm").read_text().strip()
         policy = os.sched_getscheduler(int(thread.name))
-        assert policy in {os.SCHED_BATCH, os.SCHED_OTHER}
+        by_policy.setdefault(policy, set()).add(name)
         if policy == os.SCHED_OTHER:
-            is_loop = int(thread.name) == server.pid
-            interrupting.add("loop" if is_loop else (thread / "comm").read_text().strip())
             assert not slices_can_be_set() or slice_nanos(int(thread.name)) == 100_000
-    assert interrupting == {"loop", "penstock-log"}
+    assert by_policy.pop(os.SCHED_OTHER) == {"loop", "penstock-log"}
+    assert "penstock-seal" in by_policy.pop(os.SCHED_BATCH)
+    # What nobody may leave again, nobody has.
+    may_be_left = scheduling._idle_can_be_left()
+    yielding = by_policy.pop(os.SCHED_IDLE, set())
+    assert ("penstock-build" in yielding) == may_be_left
+    assert yielding <= {"penstock-build", "tokio-rt-worker"}
+    assert not by_policy
 
 
 def slices_can_be_set():
