@@ -24,14 +24,14 @@ ms in all; with the short slice 4 times, 9 ms.
 
 Whether a thread that is woken takes the processor also depends on what it had before: who just
 ran has to wait for its fair share, and nobody looks again before the tick. The log's thread is
-woken three times in a sync, so it waited for whoever built, up to 4 ms each time. The kernel takes
-no such account of a thread under `SCHED_IDLE`: all others interrupt it. So those that write the
-tables have that policy while there is time to spare, where it can be left again: without
-`CAP_SYS_NICE` or a `RLIMIT_NICE` (`LimitNICE=` of systemd) it can't, and they would stay behind for
-ever. As other programs come first too, it is left for a while where they get less than a fifth of
-the time that they want. Only these: others hold locks that requests wait for, and under this policy
-would be interrupted with them. At 800 requests/s, on one server whose policies changed each 2.6 s,
-medians of 25 such spans:
+woken three times in a sync, and of 14 s, traced, it waited for whoever built for 220 ms, up to 4 at
+a time. A thread under `SCHED_IDLE` gives way at once: 17 ms, though even then a thread that has
+just run may wait for the tick. So those that write the tables have that policy while there is time
+to spare, where it can be left again: without `CAP_SYS_NICE` or a `RLIMIT_NICE` (`LimitNICE=` of
+systemd) it can't, and they would stay behind for ever. As other programs come first too, it is left
+for a while where they get less than a fifth of the time that they want. Only these: others hold
+locks that requests wait for, and under this policy would be interrupted with them. At 800
+requests/s, on one server whose policies changed each 2.6 s, medians of 25 such spans:
 
 | | building at a lower priority | under `SCHED_IDLE` |
 |---|---|---|
