@@ -138,8 +138,7 @@ impl Dedup {
     /// Anything may happen between two calls: ids that are durable stay where they are, and a
     /// generation that goes meanwhile is in a run, or was given up.
     /// Cost: copies the ids of the newest generation, 16 bytes each, at most 3.7 MB by default.
-    pub fn collect(&mut self, job: &mut PersistJob) -> bool {
-        let generations = &self.generations;
+    pub fn collect(&self, job: &mut PersistJob) -> bool {
         let Some(index) = job
             .parts
             .iter()
@@ -148,7 +147,10 @@ impl Dedup {
             return false;
         };
         let part = &mut job.parts[index];
-        let generation = generations.iter().find(|one| one.number == part.generation);
+        let generation = self
+            .generations
+            .iter()
+            .find(|one| one.number == part.generation);
         match (generation, &mut part.ids.ids) {
             (Some(generation), IdList::Copied(ids)) => {
                 let start = ids.len();

@@ -261,8 +261,8 @@ impl<T: Send + 'static> Shared<T> {
             None => return Ok(()),
         };
         loop {
-            let mut sequencer = self.sequencer.lock();
-            let more = match &mut sequencer.dedup {
+            let sequencer = self.sequencer.lock();
+            let more = match &sequencer.dedup {
                 Some(dedup) => dedup.collect(&mut job),
                 None => false,
             };
