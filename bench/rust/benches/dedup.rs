@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use penstock_dedup::{
-    Dedup, DedupKey, DedupOptions, KeyHasher, MAX_GENERATIONS, Probed, RunningTime, TokenHasher,
+    Dedup, DedupKey, DedupOptions, Identity, KeyHasher, MAX_GENERATIONS, Probed, RunningTime,
 };
 use penstock_disk::RealFilesystem;
 use penstock_model::{Clock as _, Position, SystemClock};
@@ -38,9 +38,12 @@ fn uuid(number: u64) -> [u8; 16] {
     uuid
 }
 
-fn hash(hasher: &mut TokenHasher<'_>, number: u64) -> DedupKey {
-    let id = "01890a5d-ac96-774b-bcce-000000000001";
-    hasher.key(&uuid(number), b"$pageview", id.as_bytes())
+fn identity(uuid: &[u8; 16]) -> Identity<'_> {
+    Identity {
+        uuid,
+        event: b"$pageview",
+        distinct_id: b"01890a5d-ac96-774b-bcce-000000000001",
+    }
 }
 
 /// A quotient with one decimal, rounded up.
@@ -84,9 +87,12 @@ impl State {
     /// One request of ids from `first` on. Returns how many were seen before.
     fn request(&mut self, hasher: &KeyHasher, first: u64) -> usize {
         self.keys.clear();
-        let mut hasher = hasher.for_token(penstock_bench::TOKEN.as_bytes());
-        self.keys
-            .extend((first..first + BATCH).map(|number| Some(hash(&mut hasher, number))));
+        let uuids: Vec<_> = (first..first + BATCH).map(uuid).collect();
+        hasher.append_keys(
+            penstock_bench::TOKEN.as_bytes(),
+            uuids.iter().map(|uuid| Some(identity(uuid))),
+            &mut self.keys,
+        );
         self.position = self.position.next();
         self.dedup.runs().probe(&self.keys, &mut self.probed);
         let entered = self

@@ -9,7 +9,7 @@ use penstock_model::Position;
 
 use crate::error::DedupError;
 use crate::generation::Generation;
-use crate::key::{DedupKey, KeyHasher};
+use crate::key::{DedupKey, Identity, KeyHasher};
 use crate::names;
 use crate::options::{DedupOptions, DedupStats, MAX_GENERATIONS, RunningTime, WINDOW_PARTS};
 use crate::probe::{Probed, Runs};
@@ -138,7 +138,12 @@ impl Dedup {
     /// Tells this directory's state from any other's: says whose ids something else vouches for.
     pub fn state_id(&self) -> [u8; 16] {
         // No event has no token, so this is no event's key.
-        self.hasher.for_token(b"").key(&[0; 16], b"", b"state").0
+        let identity = Identity {
+            uuid: &[0; 16],
+            event: b"",
+            distinct_id: b"state",
+        };
+        self.hasher.key(b"", identity).0
     }
 
     /// Looks ids up on disk without the lock; see [`Self::insert_all`].

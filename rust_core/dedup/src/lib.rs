@@ -26,11 +26,16 @@ mod maintenance;
 mod names;
 mod open;
 mod options;
+mod pack;
 mod persist;
 mod prefetch;
 mod probe;
 mod run;
 mod run_writer;
+mod secret;
+mod sip;
+#[cfg(target_arch = "x86_64")]
+mod sip_avx2;
 mod summary;
 
 #[cfg(test)]
@@ -38,7 +43,7 @@ mod tests;
 
 pub use dedup::{Dedup, Seen};
 pub use error::DedupError;
-pub use key::{DedupKey, KeyHasher, TokenHasher};
+pub use key::{DedupKey, Identity, KeyHasher};
 pub use maintenance::{MaintenanceDone, MaintenanceJob};
 pub use open::{DamagedIds, OpenReport};
 pub use options::{DedupOptions, DedupStats, MAX_GENERATIONS, RunningTime};

@@ -10,10 +10,11 @@ use crate::dedup::{Dedup, Garbage};
 use crate::error::{DedupError, at};
 use crate::generation::Generation;
 use crate::id_log::{self, LoadedLog};
-use crate::key::{KeyHasher, load_secret};
+use crate::key::KeyHasher;
 use crate::names::{self, FileName};
 use crate::options::{DedupOptions, MAX_DAMAGED_FILES, RunningTime};
 use crate::run::{Run, RunFault};
+use crate::secret::load_secret;
 
 /// Bytes of an id log in which nothing can be read, between batches that can.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::admission::Reservation;
 use crate::answer::{Completion, Submission};
 use crate::completion::Finished;
 use crate::decided::{DecidedForm, make_answer, make_form};
-use crate::dedup_keys::dedup_keys;
+use crate::dedup_keys::append_dedup_keys;
 use crate::journal::LogLevel;
 use crate::projects::Project;
 use crate::record;
@@ -523,7 +523,7 @@ impl<T: Send + 'static> Foreground<T> {
     fn collect_keys(&self, batch: &Batch, keys: &mut Vec<Option<DedupKey>>) {
         keys.clear();
         if let Some(DedupLookup { hasher, .. }) = &self.dedup {
-            keys.extend(dedup_keys(batch, hasher));
+            append_dedup_keys(batch, hasher, keys);
         }
     }
 

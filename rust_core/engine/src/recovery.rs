@@ -10,7 +10,7 @@ use penstock_dedup::{Dedup, DedupKey, KeyHasher, OpenReport};
 use penstock_model::{Payload, Position};
 use penstock_wal::{Damage, Log, LogError, LogItem, LogReader, ReadRecord, Recovery};
 
-use crate::dedup_keys::dedup_keys;
+use crate::dedup_keys::append_dedup_keys;
 use crate::error::EngineError;
 use crate::journal::{Journal, LogLevel};
 use crate::reading::decode_in_order;
@@ -166,7 +166,7 @@ impl<T: Send + 'static> Iterator for Unread<'_, T> {
 struct Ids {
     position: Position,
     token: String,
-    keys: Vec<DedupKey>,
+    keys: Vec<Option<DedupKey>>,
 }
 
 struct Decoder {
@@ -194,7 +194,7 @@ impl Decoder {
             keys: Vec::new(),
         };
         if let Some(hasher) = &self.hasher {
-            ids.keys.extend(dedup_keys(&batch, hasher).flatten());
+            append_dedup_keys(&batch, hasher, &mut ids.keys);
         }
         Ok(Some(ids))
     }
@@ -207,7 +207,7 @@ fn enter<T: Send + 'static>(shared: &Shared<T>, log: &Log<PendingRecord<T>>, ids
     let Some(dedup) = &mut sequencer.dedup else {
         return;
     };
-    for key in &ids.keys {
+    for key in ids.keys.iter().flatten() {
         dedup.insert(*key, ids.position);
     }
     if dedup.needs_maintenance()

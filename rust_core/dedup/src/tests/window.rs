@@ -3,6 +3,7 @@
 use penstock_disk::{Crash, Fault, FaultyFilesystem, Operation};
 
 use super::*;
+use crate::key::Identity;
 
 #[test]
 fn an_id_is_new_once() {
@@ -17,7 +18,15 @@ fn an_id_is_new_once() {
 fn keys_differ_by_each_part_and_by_where_parts_end() {
     let dedup = open(&FaultyFilesystem::new());
     let hasher = dedup.hasher();
-    let key = |token, uuid, event, id| hasher.for_token(token).key(&[uuid; 16], event, id);
+    let key = |token: &[u8], uuid: u8, event: &[u8], distinct_id: &[u8]| {
+        let uuid = &[uuid; 16];
+        let identity = Identity {
+            uuid,
+            event,
+            distinct_id,
+        };
+        hasher.key(token, identity)
+    };
     let base = key(b"ab", 1, b"c", b"d");
     assert_eq!(base, key(b"ab", 1, b"c", b"d"));
     for other in [
@@ -34,8 +43,12 @@ fn keys_differ_by_each_part_and_by_where_parts_end() {
 fn the_secret_is_kept_across_openings_and_differs_between_directories() {
     let filesystem = FaultyFilesystem::new();
     let of = |dedup: Dedup| {
-        let hasher = dedup.hasher();
-        hasher.for_token(b"t").key(&[1; 16], b"e", b"d")
+        let identity = Identity {
+            uuid: &[1; 16],
+            event: b"e",
+            distinct_id: b"d",
+        };
+        dedup.hasher().key(b"t", identity)
     };
     let first = of(open(&filesystem));
     filesystem.crash(Crash::LoseUnsynced);
