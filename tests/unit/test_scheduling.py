@@ -134,9 +134,26 @@ def test_the_end_of_a_flush_interval_changes_nothing(subject, load):
 def test_a_log_that_was_opened_anew_has_another_thread(subject, threads, load):
     load.run(subject, 1, cores=0.1)
     threads.names = {0: "", 17: "penstock-log", 18: "penstock-build"}
-    load.run(subject, LOOK_SECONDS, cores=0.1)
+    load.run(subject, 1, cores=0.1)
     assert threads.policies[17] == os.SCHED_OTHER
     assert threads.policies[18] == os.SCHED_IDLE
+
+
+def test_files_of_threads_are_read_once_a_second(subject, threads, load, monkeypatch):
+    read = []
+
+    def name_threads(_):
+        read.append("names")
+        return threads.names
+
+    def read_account(thread):
+        read.append("account")
+        return threads.account(thread)
+
+    monkeypatch.setattr(scheduling, "_name_threads", name_threads)
+    monkeypatch.setattr(scheduling, "_read_account", read_account)
+    load.run(subject, 10, cores=0.5)
+    assert read == ["names", "account", "account"] * 10
 
 
 def write(threads, load, subject, seconds, *, ran, waited, cores=0.5):
@@ -201,12 +218,16 @@ def test_threads_are_named_until_they_end():
     assert thread.native_id is not None
     names = scheduling._name_threads({NO_THREAD: "gone"})
     assert names[0] == ""
-    assert names[thread.native_id] == names[os.getpid()], "as of who started it, until"
+    assert names[thread.native_id] is None, "it has that of who started it, until"
+    assert names[os.getpid()]
     start.set()
     named.wait(60)
     names = scheduling._name_threads(names)
     assert names[thread.native_id] == "some-thread"
     assert NO_THREAD not in names
+    Path(f"/proc/self/task/{thread.native_id}/comm").write_text("another")
+    names = scheduling._name_threads(names)
+    assert names[thread.native_id] == "some-thread", "it is asked no more"
     end.set()
     thread.join()
     # The kernel may take a moment longer than the join.
