@@ -98,6 +98,10 @@ impl<T: Send + 'static> Engine<T> {
             file_bytes: options.wal_file_bytes,
             max_group_bytes: options.max_group_bytes,
             max_wal_bytes: options.max_wal_bytes,
+            max_recycled_files: LogOptions::recycled_files_for(
+                options.max_wal_bytes,
+                options.wal_file_bytes,
+            ),
             ..LogOptions::default()
         };
         let mut reserve = Reserve {

@@ -137,6 +137,8 @@ impl<T: Send + 'static> Supervisor<T> {
                 .journal
                 .add(LogLevel::Error, "disk_full_reserve_freed", vec![]);
         }
+        // Up to a GiB more; what flushing releases meanwhile goes at the next try.
+        self.log.drop_spares();
         self.shared.backlog.ask_flush();
     }
 

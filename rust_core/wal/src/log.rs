@@ -36,7 +36,9 @@ pub struct LogOptions {
     /// Most bytes in the log, as [`Log::used_bytes`] counts, and the padding of the groups in the
     /// queue more. Less than two files would stand still, since the newest is never released.
     pub max_wal_bytes: u64,
-    /// Released files kept for reuse: writing to one is about twice as fast as to a new one.
+    /// Released files kept for reuse: writing to one is about twice as fast as to a new one, and
+    /// a file that is removed makes the disk slow where the file system tells it so (`discard`).
+    /// 16, a GiB: what 200 MB/s leave to be released each 5 s.
     pub max_recycled_files: usize,
     /// Most bytes that wait for the log thread, the group that it writes included.
     pub max_queue_bytes: u64,
@@ -46,6 +48,18 @@ pub struct LogOptions {
     pub minimum_next: Position,
 }
 
+impl LogOptions {
+    const MOST_RECYCLED_FILES: usize = 16;
+
+    /// What a log of `max_wal_bytes` should keep: an eighth of them, but four files at least.
+    pub fn recycled_files_for(max_wal_bytes: u64, file_bytes: u64) -> usize {
+        let files = max_wal_bytes / 8 / file_bytes.max(1);
+        usize::try_from(files).map_or(Self::MOST_RECYCLED_FILES, |files| {
+            files.clamp(4, Self::MOST_RECYCLED_FILES)
+        })
+    }
+}
+
 impl Default for LogOptions {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;
@@ -53,7 +67,7 @@ impl Default for LogOptions {
             file_bytes: 64 * MIB,
             max_group_bytes: 4 * MIB,
             max_wal_bytes: 16 * 1024 * MIB,
-            max_recycled_files: 4,
+            max_recycled_files: Self::MOST_RECYCLED_FILES,
             max_queue_bytes: 256 * MIB,
             minimum_next: Position::new(1),
         }
@@ -246,6 +260,11 @@ impl<R: LogRecord> Log<R> {
         let result = self.releaser.release(up_to);
         self.shared.count_bytes();
         result
+    }
+
+    /// Gives the space of released files back that were kept for reuse, as far as they can be removed.
+    pub fn drop_spares(&self) {
+        self.shared.preparer.drop_spares();
     }
 
     /// The last record of the newest closed file that has no seal with `tag`.

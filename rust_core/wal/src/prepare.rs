@@ -164,6 +164,15 @@ impl Preparer {
         self.state.lock().spares.push(path);
     }
 
+    /// Removes the released files.
+    pub(crate) fn drop_spares(&self) {
+        let spares = std::mem::take(&mut self.state.lock().spares);
+        for spare in spares {
+            // Best effort: nothing in it is part of the log, and an opening finds what is left.
+            drop(self.filesystem.remove_file(&spare));
+        }
+    }
+
     fn make(&self) -> Result<Prepared, LogError> {
         let (spare, sequence) = {
             let mut state = self.state.lock();

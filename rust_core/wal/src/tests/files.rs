@@ -3,6 +3,7 @@
 use penstock_disk::{Crash, Fault, Operation};
 
 use super::support::*;
+use crate::LogOptions;
 use crate::{GapKind, LogItem};
 
 /// A write that reaches the page cache whole and fails all the same.
@@ -115,6 +116,35 @@ fn no_more_files_are_kept_for_reuse_than_asked() {
     let (log, _) = machine.crash_and_open(log, Crash::LoseUnsynced);
     put(&log, 32, 1900);
     assert!(machine.files(".spare").len() <= 1, "used again");
+}
+
+#[test]
+fn files_kept_for_reuse_go_when_their_space_is_wanted() {
+    // A power cut may bring their names back, and nothing else.
+    for seed in 0..10 {
+        let machine = Machine::new();
+        let log = filled(&machine);
+        log.release(position(30)).unwrap();
+        assert_eq!(machine.files(".spare").len(), 2);
+        log.drop_spares();
+        assert!(machine.files(".spare").is_empty());
+        put(&log, 31, 1900);
+        let (log, recovery) = machine.crash_and_open(log, Crash::KeepSome { seed });
+        assert!(recovery.damage.is_empty(), "seed {seed}");
+        assert_eq!(names(&log).last(), Some(&31));
+        put(&log, 32, 1900);
+    }
+}
+
+#[test]
+fn as_many_are_kept_as_the_log_has_room_for() {
+    const MIB: u64 = 1 << 20;
+    let kept = |max_wal_mib| LogOptions::recycled_files_for(max_wal_mib * MIB, 64 * MIB);
+    assert_eq!(
+        [kept(1), kept(2048), kept(4096), kept(16 << 10)],
+        [4, 4, 8, 16]
+    );
+    assert_eq!(LogOptions::recycled_files_for(u64::MAX, 0), 16);
 }
 
 #[test]

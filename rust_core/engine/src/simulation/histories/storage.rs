@@ -1,10 +1,12 @@
 //! A full disk, a failing one, and records that no table can hold: LIM-1, WAL-2.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use penstock_disk::{Fault, Operation};
 
-use super::super::machine::options;
+use super::super::machine::{DATA_DIRECTORY, Machine, options};
 use super::super::request::Request;
 use super::super::table::Mishap;
 use super::{crash_at_every_operation, machine, machine_with};
@@ -48,6 +50,39 @@ fn on_a_full_disk_the_reserve_lets_into_the_tables_what_was_acknowledged() {
         "{:?}",
         machine.life().engine.state()
     );
+    machine.drain_and_check();
+}
+
+#[test]
+fn a_full_disk_gets_back_what_was_kept_for_reuse() {
+    let spares = |machine: &Machine| {
+        let names = machine
+            .filesystem
+            .read_dir(&Path::new(DATA_DIRECTORY).join("wal"))
+            .unwrap();
+        let is_spare = |name: &&OsString| name.to_string_lossy().ends_with(".spare");
+        names.iter().filter(is_spare).count()
+    };
+    let mut machine = machine();
+    for id in 0..60 {
+        machine.stored(Request::of([id]).filled(1_500));
+    }
+    machine.drain();
+    assert!(spares(&machine) > 1, "the log let go of several files");
+    machine.stored(Request::of([100, 101]).filled(1_500));
+    let used = machine.faulty.used_bytes();
+    machine.faulty.set_capacity_bytes(Some(used));
+    machine.build();
+    drop(machine.commit(Mishap::default()));
+    assert!(!machine.found().ids.contains(&100), "there was no room");
+    assert!(spares(&machine) > 1);
+    machine.clock.advance(Duration::from_secs(2));
+    machine.life().lives.supervisor.turn();
+    assert_eq!(spares(&machine), 0);
+    machine.build();
+    machine.commit(Mishap::default()).unwrap();
+    assert!(machine.found().ids.contains(&100));
+    machine.faulty.set_capacity_bytes(None);
     machine.drain_and_check();
 }
 
