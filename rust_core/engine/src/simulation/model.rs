@@ -219,7 +219,11 @@ impl Model {
                     || allowed.doubled
                     || out_of_window
                     || allowed.missing_ids.contains(number),
-                "event {number} is there {times} times (DUP-1)"
+                "event {number} is there {times} times, first sent at {} ms and last open at {}, \
+                 of a window of {} ms (DUP-1)",
+                id.first_sent_ms,
+                id.last_open_ms,
+                allowed.window_ms,
             );
             assert!(
                 times >= 1 || !id.acknowledged || allowed.missing_ids.contains(number),
