@@ -91,7 +91,7 @@ def _acknowledge(
     Half load keeps the server's core busy for half of the time, with all that an event costs until
     it is in the table. Flat out it costs less than at a lower rate, where fewer requests share a
     sync, so what is found there is only where the rate for half a core is looked for. A server
-    that keeps up with 1,400 requests/s of 50 for good has half load at about 800.
+    that keeps up with 1,400 requests/s of 50 for good has half load at about 700.
 
     The disk is asked before and after, on the same file system and core, for as many writes a
     second as there are commit groups at that rate, and as large: beside a process that computes
@@ -110,8 +110,7 @@ def _acknowledge(
         return offered
 
     def run_and_settle(space: int, rate: int | None) -> tuple[Offered, float]:
-        """Also the CPU seconds until all of it is in the table."""
-        _settle(server)
+        """Also the CPU seconds until all is in the table, where all before it is already."""
         began = cpu_seconds(server.pid)
         offered = run(space, rate, scenario.seconds / 3)
         _settle(server)

@@ -129,7 +129,10 @@ class Scheduling:
         self.interrupting = True
 
     def look(self) -> None:
-        """See how busy the process is, and set the threads accordingly. Cost: 0.01 ms."""
+        """See how busy the process is, and set the threads accordingly.
+
+        Cost: 0.1 ms, and 0.5 when threads are looked for; with 28 of them, not in a cache.
+        """
         now = self._clock()
         self._looks.append((now, self._cpu_clock()))
         (began, cpu_began), (_, cpu_now) = self._looks[0], self._looks[-1]
