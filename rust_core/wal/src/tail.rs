@@ -1,11 +1,12 @@
 //! Reads the log from another process, without a lock, while it is written and its files are
 //! released and recycled.
 //!
-//! The first frame that is not whole ends its file: the writer may be at work there. A file that is
-//! recycled under the reader changes its generation, so its frames stop being whole; what was read
-//! before is genuine, since the generation is part of each frame's checksum. Pieces that are
-//! missing for this reason were released, so the table has them; the caller finds that out by
-//! looking at the table afterwards.
+//! Behind what the log itself says is synced, the first frame that is not whole ends its file: the
+//! writer may be at work there. Before that it is damage, and is passed. A file that is recycled
+//! under the reader changes its generation, so its frames stop being whole; what was read before is
+//! genuine, since the generation is part of each frame's checksum. Pieces that are missing for this
+//! reason were released, so the table has them; the caller finds that out by looking at the table
+//! afterwards.
 
 use std::io;
 use std::path::Path;
@@ -17,6 +18,7 @@ use penstock_model::{LaneId, Payload, Position};
 use crate::error::{Context, LogError};
 use crate::format::BLOCK;
 use crate::names::{DAMAGED, FileName, log_path, parse_damaged};
+use crate::repair::synced_mark;
 use crate::scan::{BadRange, Bounds, FrameBlock, Identity, LiveFile, Piece, Scanner, identify};
 
 /// A record seen in the log; not necessarily synced yet.
@@ -132,8 +134,9 @@ impl Tail<'_> {
     ) -> io::Result<()> {
         let (number, generation) = (live.sequence, live.generation);
         let mut scanner = Scanner::new(Arc::clone(file), number, generation, BLOCK, live.previous);
-        // Only the file after it proves that something was synced.
-        let synced = expected.unwrap_or_default();
+        // What is known to be synced was written before this looks: bad bytes in it are no write
+        // under way. Of the last file only its own groups say how far that goes.
+        let synced = expected.map_or_else(|| synced_mark(&**file, live), Ok)?;
         let bounds = Bounds {
             end: file.len()?,
             expected,

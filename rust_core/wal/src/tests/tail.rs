@@ -63,6 +63,27 @@ fn a_frame_that_is_not_whole_ends_its_file() {
 }
 
 #[test]
+fn what_is_behind_damage_in_the_last_file_is_read_too() {
+    // No file after it proves that the damage is none of a write under way: the groups behind do.
+    let machine = Machine::new();
+    let (log, _) = machine.open();
+    for name in 1..=3 {
+        put(&log, name, 1900);
+    }
+    let (file, _) = (machine.files(".wal")[0].clone(), drop(log));
+    machine.filesystem.flip(&file, 2 * 4096 + 200, 1);
+    let (records, report) = machine.tail();
+    let names: Vec<u8> = records.iter().map(|record| record.context[0]).collect();
+    assert_eq!(names, [1, 3]);
+    assert_eq!(report.damage.len(), 1);
+    // An opening keeps it aside, and makes no file before something is written.
+    let (_log, _) = machine.open();
+    let (records, report) = machine.tail();
+    assert_eq!((records.len(), report.damage.len()), (2, 0));
+    assert_eq!(report.spans.len(), 1);
+}
+
+#[test]
 fn damage_leaves_a_gap_until_an_opening_has_kept_it_aside() {
     let machine = Machine::new();
     let (log, _) = machine.open();
