@@ -94,7 +94,10 @@ impl State {
             &mut self.keys,
         );
         self.position = self.position.next();
-        self.dedup.runs().probe(&self.keys, &mut self.probed);
+        self.dedup
+            .runs()
+            .probe(&self.keys, &mut self.probed)
+            .expect("its runs can be read");
         let entered = self
             .dedup
             .insert_all(&self.keys, &mut self.probed, self.position);

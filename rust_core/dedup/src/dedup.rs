@@ -229,14 +229,15 @@ impl Dedup {
     /// As [`Self::insert_all`], for one id and with the lookup on disk; for recovery, where nobody
     /// waits for the lock.
     ///
+    /// On `Err` a run can't be read now, and nothing was entered.
     /// Cost: a cache line for each generation and run; no I/O but the block of a run whose filter
     /// lets the id through.
-    pub fn insert(&mut self, key: DedupKey, position: Position) -> Seen {
-        if self.contains(key) {
-            return Seen::Before;
+    pub fn insert(&mut self, key: DedupKey, position: Position) -> Result<Seen, DedupError> {
+        if self.contains(key)? {
+            return Ok(Seen::Before);
         }
         self.push(key, position);
-        Seen::New
+        Ok(Seen::New)
     }
 
     fn push(&mut self, key: DedupKey, position: Position) {
@@ -254,10 +255,19 @@ impl Dedup {
         newest_first.any(|generation| generation.contains(key))
     }
 
-    /// True if the id is in the window (DUP-1: always by all 128 bits). May read the disk.
-    pub fn contains(&self, key: DedupKey) -> bool {
+    /// True if the id is in the window (DUP-1: always by all 128 bits). May read the disk; on `Err`
+    /// that can't be said.
+    pub fn contains(&self, key: DedupKey) -> Result<bool, DedupError> {
         let key = key.number();
-        self.in_generations(key) || self.runs.iter().rev().any(|run| run.contains(key))
+        if self.in_generations(key) {
+            return Ok(true);
+        }
+        for run in self.runs.iter().rev() {
+            if run.contains(key)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Forgets the ids of all records behind `last_good`, a commit group that failed (DUP-3).

@@ -12,14 +12,15 @@ use crate::dedup::{Dedup, Garbage, MEMORY_SLOTS};
 use crate::error::{DedupError, at};
 use crate::generation::{Generation, SharedIds};
 use crate::names;
-use crate::options::{MAX_GENERATIONS, MAX_RUNS, MERGE_FAN_IN};
-use crate::run::Run;
+use crate::options::{MAX_FAILED_CHECKS, MAX_GENERATIONS, MAX_RUNS, MERGE_FAN_IN};
+use crate::run::{Run, RunFault};
 use crate::run_writer::{RunSpan, merge, spill};
 
 #[derive(Debug)]
 enum Work {
     Nothing,
     Spill { span: RunSpan, keys: SharedIds },
+    Check { run: Arc<Run> },
     Merge { span: RunSpan, runs: Vec<Arc<Run>> },
 }
 
@@ -40,9 +41,13 @@ enum WorkDone {
         number: u64,
         outcome: Result<Run, DedupError>,
     },
+    Checked {
+        run: Arc<Run>,
+        outcome: Result<(), RunFault>,
+    },
     Merged {
         span: RunSpan,
-        outcome: Result<Option<Run>, DedupError>,
+        outcome: Result<Run, DedupError>,
     },
 }
 
@@ -66,6 +71,10 @@ impl MaintenanceJob {
             Work::Spill { span, keys } => WorkDone::Spilled {
                 number: span.last,
                 outcome: spill(&*self.filesystem, &self.directory, span, &keys),
+            },
+            Work::Check { run } => WorkDone::Checked {
+                outcome: run.check(),
+                run,
             },
             Work::Merge { span, runs } => WorkDone::Merged {
                 span,
@@ -146,15 +155,18 @@ impl Dedup {
         Some(self.job(work))
     }
 
-    /// A merge of runs, or the removal of files, if there is any to do. One at a time; may take
-    /// seconds, and nothing depends on it but the number of runs and the disk.
+    /// The check of a run that could not be read, a merge of runs, or the removal of files, if there
+    /// is any to do. One at a time; may take seconds. Nothing depends on it but the number of runs,
+    /// the disk, and lookups that a doubted run can't answer.
     pub fn begin_tidying(&mut self) -> Option<MaintenanceJob> {
         if self.tidying {
             return None;
         }
         self.expire();
         self.share_runs();
-        let work = self.choose_merge().unwrap_or(Work::Nothing);
+        // A merge would only meet again what can't be read.
+        let work = self.choose_check().or_else(|| self.choose_merge());
+        let work = work.unwrap_or(Work::Nothing);
         if matches!(work, Work::Nothing) && self.garbage.is_empty() {
             return None;
         }
@@ -189,7 +201,8 @@ impl Dedup {
         Ok(())
     }
 
-    /// Ends a job. On `Err` nothing durable is lost, and the work will be handed out again.
+    /// Ends a job. On `Err` the work will be handed out again, and nothing durable is lost but what
+    /// [`crate::DedupStats::damaged_runs`] counts.
     pub fn finish_maintenance(&mut self, done: MaintenanceDone) -> Result<(), DedupError> {
         self.garbage.extend(done.garbage);
         let result = self.finish_work(done.work);
@@ -204,13 +217,17 @@ impl Dedup {
                 self.tidying = false;
                 return Ok(());
             }
+            WorkDone::Checked { run, outcome } => {
+                self.tidying = false;
+                return self.finish_check(&run, outcome);
+            }
             WorkDone::Merged { span, outcome } => (span, outcome),
         };
         self.tidying = false;
         self.merging = None;
         self.job_memory_bytes = 0;
         self.job_disk_bytes = 0;
-        let Some(run) = outcome? else { return Ok(()) };
+        let run = outcome?;
         let within = |one: &Run| one.first >= span.first && one.last <= span.last;
         let left = self.runs.iter().filter(|one| within(one)).count();
         if left < MERGE_FAN_IN {
@@ -263,23 +280,18 @@ impl Dedup {
         }));
     }
 
-    /// Takes away runs that are out of the window, damaged, or too many. Those that are being
-    /// merged stay: what has expired of them leaves with the others.
+    /// Takes away runs that are out of the window, or too many. Those that are being merged stay: what
+    /// has expired of them leaves with the others.
     fn expire(&mut self) {
         let window = self.options.window_millis();
         let (now, merging) = (self.now_ms, self.merging);
         let free =
             |run: &Run| merging.is_none_or(|(first, last)| run.last < first || last < run.first);
-        let (damaged, runs): (Vec<_>, Vec<_>) = self
+        let (expired, runs) = self
             .runs
             .drain(..)
-            .partition(|run| free(run) && run.damaged.load(Ordering::Relaxed));
-        let (expired, runs) = runs
-            .into_iter()
             .partition(|run| free(run) && now.saturating_sub(run.newest_ms) > window);
         self.runs = runs;
-        self.damaged_runs += damaged.len() as u64;
-        self.discard_runs(damaged, true);
         self.discard_runs(expired, false);
         while self.runs.len() > MAX_RUNS {
             self.drop_oldest_run();
@@ -344,6 +356,41 @@ impl Dedup {
             });
         }
         None
+    }
+
+    /// The oldest run of which a block could not be read since its last check.
+    fn choose_check(&self) -> Option<Work> {
+        let run = self.runs.iter().find(|run| {
+            // What fails from here on is checked anew.
+            run.doubted.swap(false, Ordering::Relaxed)
+        })?;
+        Some(Work::Check {
+            run: Arc::clone(run),
+        })
+    }
+
+    /// Keeps a run that could be read, and sets one aside that is damaged, or that the disk has not
+    /// given back for long: from then on a repeat of its ids is stored once more.
+    fn finish_check(
+        &mut self,
+        run: &Arc<Run>,
+        outcome: Result<(), RunFault>,
+    ) -> Result<(), DedupError> {
+        let Err(fault) = outcome else {
+            run.failed_checks.store(0, Ordering::Relaxed);
+            return Ok(());
+        };
+        let failed_checks = run.failed_checks.fetch_add(1, Ordering::Relaxed) + 1;
+        let may_pass = matches!(fault, RunFault::Io(_)) && failed_checks < MAX_FAILED_CHECKS;
+        let error = run.doubt(fault);
+        // A budget may have taken it meanwhile.
+        let index = self.runs.iter().position(|one| Arc::ptr_eq(one, run));
+        if let Some(index) = index.filter(|_| !may_pass) {
+            let run = self.runs.remove(index);
+            self.damaged_runs += 1;
+            self.discard_runs(vec![run], true);
+        }
+        Err(error)
     }
 
     /// The smallest group of neighbours that is worth a merge: each id lands in a run of at least

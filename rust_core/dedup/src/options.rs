@@ -16,6 +16,11 @@ pub(crate) const WINDOW_PARTS: u64 = 8;
 /// Runs merged at once, and the ratio of sizes between tiers.
 pub(crate) const MERGE_FAN_IN: usize = 4;
 
+/// Checks in a row after which a run that the disk does not give back is set aside. Until then lookups
+/// that need it are refused; at four checks a second that is ten seconds, so that a disk which comes
+/// back has made no doubles, and one that doesn't is not refused for ever.
+pub(crate) const MAX_FAILED_CHECKS: u32 = 40;
+
 /// Damaged runs kept for a look; older ones are removed.
 pub(crate) const MAX_DAMAGED_FILES: usize = 4;
 

@@ -6,11 +6,16 @@
 //! its runs reached, and an insert refuses one that doesn't reach far enough; then only the runs
 //! that were added since are looked at. That happens once for each generation that fills.
 //!
+//! Where a run can't be read, a lookup fails and its request is refused, to come again: a repeat that
+//! is taken for new would be stored twice (DUP-1). Maintenance checks the run and, if it is damaged,
+//! sets it aside, so that this ends.
+//!
 //! A run that leaves meanwhile makes no difference: its ids were in the window when they were looked
 //! up. Nor does a merge, which adds no id.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::error::DedupError;
 use crate::key::DedupKey;
 use crate::run::Run;
 
@@ -51,17 +56,23 @@ impl Runs {
 
     /// Looks all keys up. To be called without the lock of the [`crate::Dedup`].
     ///
+    /// On `Err` a run can't be read now, and nothing may be entered: the same lookup may succeed
+    /// later, and does as soon as maintenance has set the run aside.
     /// Cost: a cache line a key and run, and a read of one block where a filter lets a key through.
-    pub fn probe(&self, keys: &[Option<DedupKey>], probed: &mut Probed) {
+    pub fn probe(&self, keys: &[Option<DedupKey>], probed: &mut Probed) -> Result<(), DedupError> {
         probed.seen.clear();
         probed.seen.resize(keys.len(), false);
         probed.covers = 0;
-        self.probe_again(keys, probed);
+        self.probe_again(keys, probed)
     }
 
     /// Looks the keys up in the runs that were added since; after [`crate::Dedup::insert_all`]
-    /// returned false.
-    pub fn probe_again(&self, keys: &[Option<DedupKey>], probed: &mut Probed) {
+    /// returned false. Errors: as [`Self::probe`].
+    pub fn probe_again(
+        &self,
+        keys: &[Option<DedupKey>],
+        probed: &mut Probed,
+    ) -> Result<(), DedupError> {
         assert_eq!(keys.len(), probed.seen.len(), "probed with the same keys");
         let set = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
         // Newest first: most repeats come soon.
@@ -74,10 +85,11 @@ impl Runs {
                 .warm(keys.iter().flatten().map(|key| key.number()));
             for (key, seen) in keys.iter().zip(&mut probed.seen) {
                 if let (Some(key), false) = (key, *seen) {
-                    *seen = run.contains(key.number());
+                    *seen = run.contains(key.number())?;
                 }
             }
         }
         probed.covers = set.covers;
+        Ok(())
     }
 }

@@ -10,12 +10,14 @@
 //! Filter and fences are not stored: they are made anew from the blocks at open, which checks each
 //! block on the way.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use penstock_disk::{File, Filesystem};
 
+use crate::error::{DedupError, at};
 use crate::filter::Filter;
 use crate::id_log::{key_of, u32_at, u64_at};
 
@@ -41,20 +43,22 @@ pub(crate) struct Run {
     pub(crate) filter: Filter,
     /// First id of each block.
     pub(crate) fences: Vec<u128>,
-    /// Set by the first block that can't be read; maintenance then takes the run away.
-    pub(crate) damaged: AtomicBool,
+    /// A block of it could not be read: it is checked, and then kept or set aside.
+    pub(crate) doubted: AtomicBool,
+    /// Checks in a row that the disk did not answer.
+    pub(crate) failed_checks: AtomicU32,
 }
 
 /// Why a run is not used.
 #[derive(Debug)]
 pub(crate) enum RunFault {
     Damaged,
-    Io(std::io::Error),
+    Io(io::Error),
 }
 
-impl From<std::io::Error> for RunFault {
-    fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+impl From<io::Error> for RunFault {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
             Self::Damaged
         } else {
             Self::Io(error)
@@ -118,27 +122,56 @@ impl Run {
             file,
             filter,
             fences,
-            damaged: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
+            failed_checks: AtomicU32::new(0),
         })
     }
 
     /// True only if the whole id is in the run. Cost: a cache line, and if the filter lets the id
     /// through, a read of one block.
-    pub(crate) fn contains(&self, key: u128) -> bool {
-        if !self.filter.may_contain(key) || self.damaged.load(Ordering::Relaxed) {
-            return false;
+    ///
+    /// On `Err` that can't be said: to answer false would store the id once more if a later read
+    /// succeeds (DUP-1). Until the run is checked, the same question may get an answer.
+    pub(crate) fn contains(&self, key: u128) -> Result<bool, DedupError> {
+        if !self.filter.may_contain(key) {
+            return Ok(false);
         }
         let after = self.fences.partition_point(|fence| *fence <= key);
         let Some(index) = after.checked_sub(1) else {
-            return false;
+            return Ok(false);
         };
-        let Ok((block, count)) = read_keys(&*self.file, index as u64 + 1) else {
-            // A run that can't be read is as good as missing: ids that it held may be stored once
-            // more, but nothing is called a duplicate that is none.
-            self.damaged.store(true, Ordering::Relaxed);
-            return false;
+        let (block, count) =
+            read_keys(&*self.file, index as u64 + 1).map_err(|fault| self.doubt(fault))?;
+        Ok(search(&block, count, key))
+    }
+
+    /// Notes that a block could not be read.
+    pub(crate) fn doubt(&self, fault: RunFault) -> DedupError {
+        self.doubted.store(true, Ordering::Relaxed);
+        let source = match fault {
+            RunFault::Damaged => io::Error::new(io::ErrorKind::InvalidData, "a block is damaged"),
+            RunFault::Io(error) => error,
         };
-        search(&block, count, key)
+        at(&self.path)(source)
+    }
+
+    /// Reads all of it. Cost: as opening it, but for the filter.
+    pub(crate) fn check(&self) -> Result<(), RunFault> {
+        let data_blocks = self.fences.len() as u64;
+        let mut cursor = RunCursor::new(Arc::clone(&self.file), data_blocks);
+        let mut count = 0;
+        let mut fences = self.fences.iter();
+        while let Some((block_start, key)) = cursor.next_key()? {
+            if block_start && fences.next() != Some(&key) {
+                return Err(RunFault::Damaged);
+            }
+            count += 1;
+        }
+        if count == self.count {
+            Ok(())
+        } else {
+            Err(RunFault::Damaged)
+        }
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use hashbrown::HashTable;
 use penstock_disk::{CrashPoint, File, Filesystem};
@@ -12,7 +12,7 @@ use crate::filter::Filter;
 use crate::names;
 use crate::run::{
     BLOCK_BYTES, CRC_OFFSET, FOOTER_MAGIC, HEADER_MAGIC, KEYS_OFFSET, KEYS_PER_BLOCK, Run,
-    RunCursor, RunFault,
+    RunCursor,
 };
 
 /// Bytes gathered before a write.
@@ -166,7 +166,8 @@ impl<'a> RunWriter<'a> {
             file: self.file,
             filter: self.filter,
             fences: self.fences,
-            damaged: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
+            failed_checks: AtomicU32::new(0),
         })
     }
 }
@@ -188,14 +189,14 @@ pub(crate) fn spill(
     writer.publish()
 }
 
-/// Merges runs into one that stands for all of them. `None` if one of them can't be read; it is
-/// then marked as damaged.
+/// Merges runs into one that stands for all of them. On `Err` nothing has changed; if one of them
+/// can't be read, that one is doubted.
 pub(crate) fn merge(
     filesystem: &dyn Filesystem,
     directory: &Path,
     span: RunSpan,
     runs: &[Arc<Run>],
-) -> Result<Option<Run>, DedupError> {
+) -> Result<Run, DedupError> {
     let count = runs.iter().map(|run| run.count).sum();
     let mut writer = RunWriter::create(filesystem, directory, span, count)?;
     let mut cursors: Vec<RunCursor> = runs
@@ -204,37 +205,22 @@ pub(crate) fn merge(
         .collect();
     let mut heads = Vec::with_capacity(runs.len());
     for index in 0..runs.len() {
-        let Some(head) = next(&runs[index], &mut cursors[index]) else {
-            return Ok(None);
-        };
-        heads.push(head);
+        heads.push(next(&runs[index], &mut cursors[index])?);
     }
     // At most a handful of runs at once: a scan of the heads beats a heap.
     while let Some(lowest) = heads.iter().flatten().copied().min() {
         writer.add(lowest)?;
         for index in 0..heads.len() {
             if heads[index] == Some(lowest) {
-                let Some(head) = next(&runs[index], &mut cursors[index]) else {
-                    return Ok(None);
-                };
-                heads[index] = head;
+                heads[index] = next(&runs[index], &mut cursors[index])?;
             }
         }
     }
-    writer.publish().map(Some)
+    writer.publish()
 }
 
-/// The next id, `Some(None)` at the end, or `None` after a fault.
-#[expect(
-    clippy::option_option,
-    reason = "three answers, used in this file only"
-)]
-fn next(run: &Run, cursor: &mut RunCursor) -> Option<Option<u128>> {
-    match cursor.next_key() {
-        Ok(key) => Some(key.map(|(_, key)| key)),
-        Err(RunFault::Damaged | RunFault::Io(_)) => {
-            run.damaged.store(true, Ordering::Relaxed);
-            None
-        }
-    }
+/// The next id, or `None` at the end.
+fn next(run: &Run, cursor: &mut RunCursor) -> Result<Option<u128>, DedupError> {
+    let next = cursor.next_key().map_err(|fault| run.doubt(fault))?;
+    Ok(next.map(|(_, key)| key))
 }

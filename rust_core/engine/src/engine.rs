@@ -534,6 +534,11 @@ impl<T: Send + 'static> Engine<T> {
                     "By how much budgets have shortened the window.",
                     stats.window_shortened_ms,
                 ),
+                (
+                    "penstock_dedup_damaged_runs",
+                    "Files of ids set aside since they can't be read; repeats of theirs are stored.",
+                    stats.damaged_runs,
+                ),
             ] {
                 gauge(&mut out, name, help, value);
             }

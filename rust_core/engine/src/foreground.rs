@@ -11,7 +11,7 @@ use penstock_decode::{
     decode_without_client_address, expected_decoded_bytes, has_cookieless, library_of,
     names_client_address, protobuf, v1,
 };
-use penstock_dedup::{DedupKey, KeyHasher, Probed, Runs};
+use penstock_dedup::{DedupError, DedupKey, KeyHasher, Probed, Runs};
 use penstock_model::{
     AckLevel, Batch, BatchText, BodyForm, Code, Coding, Endpoint, Outcome, Payload, Refusal,
     RequestContext,
@@ -450,20 +450,28 @@ impl<T: Send + 'static> Foreground<T> {
         let mut context = Vec::with_capacity(128);
         let payload_checksum = PayloadChecksum::of(payload.as_slice());
         // The disk is asked before the lock is taken: under it there is no I/O.
-        if let Some(lookup) = &self.dedup {
-            lookup.runs.probe(&ids.keys, &mut ids.probed);
-        }
-        let mut sequencer = self.shared.sequencer.lock();
-        let mut position = self.log.next_position();
-        while !sequencer.mark_duplicates(&mut batch, &ids.keys, &mut ids.probed, position) {
+        let mut looked_up = self.look_up(ids, Runs::probe);
+        let (mut sequencer, position) = loop {
+            if looked_up.is_err() {
+                // Whether an event is new can't be said, so none is taken (DUP-1). The tidier has the
+                // disk's word on this in the journal.
+                let code = Code::StorageFailed;
+                self.shared.metrics.requests_refused(code);
+                let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
+                self.shared
+                    .completions
+                    .push(answer.not_persisted(&batch, code));
+                return;
+            }
+            let mut sequencer = self.shared.sequencer.lock();
+            let position = self.log.next_position();
+            if sequencer.mark_duplicates(&mut batch, &ids.keys, &mut ids.probed, position) {
+                break (sequencer, position);
+            }
             // Ids went from memory to disk in between, which happens once in some 100,000 events.
             drop(sequencer);
-            if let Some(lookup) = &self.dedup {
-                lookup.runs.probe_again(&ids.keys, &mut ids.probed);
-            }
-            sequencer = self.shared.sequencer.lock();
-            position = self.log.next_position();
-        }
+            looked_up = self.look_up(ids, Runs::probe_again);
+        };
         if !believe_window {
             // Only what was accepted until then had a key.
             for (event, _) in batch
@@ -517,6 +525,17 @@ impl<T: Send + 'static> Foreground<T> {
         } else if let Some(answer) = early {
             self.shared.completions.push(answer.stored(position));
         }
+    }
+
+    /// Looks ids up on disk; see [`Runs::probe`].
+    fn look_up(
+        &self,
+        ids: &mut Ids,
+        probe: impl Fn(&Runs, &[Option<DedupKey>], &mut Probed) -> Result<(), DedupError>,
+    ) -> Result<(), DedupError> {
+        self.dedup.as_ref().map_or(Ok(()), |lookup| {
+            probe(&lookup.runs, &ids.keys, &mut ids.probed)
+        })
     }
 
     /// Hashes the ids that deduplication looks at, outside of the sequencer's lock.

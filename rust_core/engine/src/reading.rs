@@ -21,12 +21,12 @@ const RECORD_BYTES: usize = 256;
 /// Passes each record of `source` to a decoder made by `decoder`, one for each of `threads`, and all
 /// results in the order of the records to `take`. Returns how many records there were.
 ///
-/// Errors: the first of the source or of a decoder, in the order of the records.
+/// Errors: the first of the source, of a decoder or of `take`, in the order of the records.
 pub(crate) fn decode_in_order<D, E, F>(
     source: impl Iterator<Item = Result<ReadRecord, E>> + Send,
     threads: usize,
     decoder: impl Fn() -> F + Sync,
-    mut take: impl FnMut(D),
+    mut take: impl FnMut(D) -> Result<(), E>,
 ) -> Result<u64, E>
 where
     D: Send,
@@ -90,7 +90,7 @@ where
             let Ok(decoded) = results.recv() else { break };
             for one in decoded? {
                 records += 1;
-                take(one);
+                take(one)?;
             }
         }
         Ok(records)
@@ -120,7 +120,7 @@ mod tests {
     fn positions(
         source: impl Iterator<Item = Result<ReadRecord, String>> + Send,
         threads: usize,
-        bad: u64,
+        (bad, refused): (u64, u64),
     ) -> (Result<u64, String>, Vec<u64>) {
         let mut taken = Vec::new();
         let decoder = || {
@@ -136,6 +136,10 @@ mod tests {
         };
         let result = decode_in_order(source, threads, decoder, |(position, _)| {
             taken.push(position);
+            if position == refused {
+                return Err(format!("refused {position}"));
+            }
+            Ok(())
         });
         (result, taken)
     }
@@ -144,7 +148,7 @@ mod tests {
     fn results_come_in_the_order_of_the_records() {
         for threads in [1, 2, 5] {
             for count in [0, 1, 2_000] {
-                let (result, taken) = positions(records(count), threads, u64::MAX);
+                let (result, taken) = positions(records(count), threads, (u64::MAX, u64::MAX));
                 assert_eq!(result, Ok(count));
                 assert_eq!(taken, (1..=count).collect::<Vec<u64>>());
             }
@@ -153,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_error_ends_it_behind_what_came_before() {
-        let (result, taken) = positions(records(3_000), 2, 1_500);
+        let (result, taken) = positions(records(3_000), 2, (1_500, u64::MAX));
         assert_eq!(result, Err("record 1500".to_owned()));
         // Of its chunk nothing is taken, and nothing behind it.
         assert!(
@@ -166,8 +170,11 @@ mod tests {
         let source = records(100)
             .chain([Err("the disk".to_owned())])
             .chain(records(5));
-        let (result, taken) = positions(source, 3, u64::MAX);
+        let (result, taken) = positions(source, 3, (u64::MAX, u64::MAX));
         assert_eq!(result, Err("the disk".to_owned()));
         assert_eq!(taken, (1..=100).collect::<Vec<u64>>());
+        let (result, taken) = positions(records(3_000), 3, (u64::MAX, 1_700));
+        assert_eq!(result, Err("refused 1700".to_owned()));
+        assert_eq!(taken, (1..=1_700).collect::<Vec<u64>>());
     }
 }

@@ -76,18 +76,14 @@ pub(crate) fn recover<T: Send + 'static>(
         hasher: hasher.clone(),
         workspace: Workspace::default(),
     };
-    let enter = |ids: Option<Ids>| {
-        if let Some(ids) = ids {
-            enter(shared, log, &ids);
-        }
-    };
+    let enter = |ids: Option<Ids>| ids.map_or(Ok(()), |ids| enter(shared, log, &ids));
     let records_read = match threads {
         None => {
             let mut decoder = decoder();
             let mut records = 0_u64;
             for record in source {
                 records += 1;
-                enter(decoder.decode(record?)?);
+                enter(decoder.decode(record?)?)?;
             }
             records
         }
@@ -200,15 +196,23 @@ impl Decoder {
     }
 }
 
-fn enter<T: Send + 'static>(shared: &Shared<T>, log: &Log<PendingRecord<T>>, ids: &Ids) {
+/// Errors: a run of ids can't be read, so that nobody can say which of these are new; the start is
+/// tried again.
+fn enter<T: Send + 'static>(
+    shared: &Shared<T>,
+    log: &Log<PendingRecord<T>>,
+    ids: &Ids,
+) -> Result<(), EngineError> {
     shared.projects.seen(&ids.token);
     // Nobody else is there yet who could wait for the lock.
     let mut sequencer = shared.sequencer.lock();
     let Some(dedup) = &mut sequencer.dedup else {
-        return;
+        return Ok(());
     };
     for key in ids.keys.iter().flatten() {
-        dedup.insert(*key, ids.position);
+        dedup
+            .insert(*key, ids.position)
+            .map_err(|error| EngineError::dedup(&error))?;
     }
     if dedup.needs_maintenance()
         && let Err(error) = dedup.maintain_now(log.durable_position())
@@ -219,6 +223,7 @@ fn enter<T: Send + 'static>(shared: &Shared<T>, log: &Log<PendingRecord<T>>, ids
             vec![("error", error.to_string())],
         );
     }
+    Ok(())
 }
 
 /// Says what recovery found, by the damage that it did not hide (WAL-2).

@@ -20,8 +20,8 @@ fn disk_budget_drops_the_oldest_run_and_says_so() {
     assert!(stats.disk_bytes <= disk_bytes, "{stats:?}");
     assert_eq!(stats.window_shortened_ms, 24 * HOUR_MS);
     assert!(stats.ids_dropped_early > 0);
-    assert!(!dedup.contains(key(0)));
-    assert!(dedup.contains(key(1_999)));
+    assert!(!dedup.contains(key(0)).unwrap());
+    assert!(dedup.contains(key(1_999)).unwrap());
     dedup.tick(RunningTime::from_millis(HOUR_MS));
     assert_eq!(
         dedup.stats().window_shortened_ms,
@@ -41,7 +41,7 @@ fn memory_budget_holds_with_many_ids_on_disk() {
         },
     );
     for number in 0..20_000 {
-        dedup.insert(key(number), at(number + 1));
+        dedup.insert(key(number), at(number + 1)).unwrap();
         if number % 50 == 49 {
             maintain(&mut dedup, number + 1).unwrap();
             assert!(
@@ -52,7 +52,7 @@ fn memory_budget_holds_with_many_ids_on_disk() {
         }
     }
     assert!(dedup.stats().ids_dropped_early > 0);
-    assert!(dedup.contains(key(19_000)));
+    assert!(dedup.contains(key(19_000)).unwrap());
 }
 
 #[test]
@@ -61,7 +61,10 @@ fn a_disk_that_takes_nothing_costs_the_oldest_ids_and_no_memory() {
     let mut dedup = open(&filesystem);
     filesystem.fail_all(Operation::Create, Fault::DiskFull);
     for number in 0..1_000 {
-        assert_eq!(dedup.insert(key(number), at(number + 1)), Seen::New);
+        assert_eq!(
+            dedup.insert(key(number), at(number + 1)).unwrap(),
+            Seen::New
+        );
         drop(maintain(&mut dedup, number + 1));
     }
     let stats = dedup.stats();
@@ -69,7 +72,7 @@ fn a_disk_that_takes_nothing_costs_the_oldest_ids_and_no_memory() {
     assert!(stats.memory_bytes <= SMALL_MEMORY, "{stats:?}");
     filesystem.heal();
     maintain(&mut dedup, 1_000).unwrap();
-    assert!(dedup.contains(key(999)) && !dedup.contains(key(0)));
+    assert!(dedup.contains(key(999)).unwrap() && !dedup.contains(key(0)).unwrap());
     assert!(!dedup.stats().full);
 }
 
@@ -84,13 +87,13 @@ fn smaller_budgets_than_before_are_kept_after_reopening() {
         },
     );
     for number in 0..2_000 {
-        dedup.insert(key(number), at(number + 1));
+        dedup.insert(key(number), at(number + 1)).unwrap();
     }
     persist(&mut dedup, 2_000).unwrap();
     drop(dedup);
     let mut dedup = open(&filesystem);
     maintain(&mut dedup, 2_000).unwrap();
-    assert!((0..2_000).all(|number| dedup.contains(key(number))));
+    assert!((0..2_000).all(|number| dedup.contains(key(number)).unwrap()));
     // The newest generation is as long as it was until it is full.
     fill(&mut dedup, 2_000..4_000);
     assert!(

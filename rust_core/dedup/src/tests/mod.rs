@@ -78,7 +78,7 @@ fn maintain(dedup: &mut Dedup, durable: u64) -> Result<(), DedupError> {
 fn fill(dedup: &mut Dedup, numbers: std::ops::Range<u64>) {
     for number in numbers {
         assert_eq!(
-            dedup.insert(key(number), at(number + 1)),
+            dedup.insert(key(number), at(number + 1)).unwrap(),
             Seen::New,
             "{number}"
         );

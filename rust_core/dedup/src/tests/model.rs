@@ -103,14 +103,14 @@ impl Model {
         let keys: Vec<_> = ids.iter().map(|id| Some(key(u64::from(*id)))).collect();
         let mut probed = Probed::default();
         let runs = self.dedup.runs();
-        runs.probe(&keys, &mut probed);
+        runs.probe(&keys, &mut probed).unwrap();
         if busy || self.dedup.stats().full {
             // A full one waits as the engine's budget for what is in flight does.
             self.durable = self.last;
             maintain(&mut self.dedup, self.durable).unwrap();
         }
         while !self.dedup.insert_all(&keys, &mut probed, at(position)) {
-            runs.probe_again(&keys, &mut probed);
+            runs.probe_again(&keys, &mut probed).unwrap();
         }
         for (id, seen) in ids.iter().zip(probed.seen()) {
             assert_eq!(*seen, self.ids.contains_key(id), "id {id}");
@@ -170,7 +170,7 @@ impl Model {
         );
         self.now_ms = 0;
         for (id, position) in &self.ids {
-            let found = self.dedup.contains(key(u64::from(*id)));
+            let found = self.dedup.contains(key(u64::from(*id))).unwrap();
             assert!(found || *position > self.persisted, "id {id} was persisted");
             assert!(
                 !found || *position <= self.durable,
@@ -187,7 +187,9 @@ impl Model {
             .collect();
         replayed.sort_unstable_by_key(|(_, position)| **position);
         for (id, position) in replayed {
-            self.dedup.insert(key(u64::from(*id)), at(*position));
+            self.dedup
+                .insert(key(u64::from(*id)), at(*position))
+                .unwrap();
             if self.dedup.needs_maintenance() {
                 self.dedup.maintain_now(at(self.durable)).unwrap();
             }
@@ -202,7 +204,11 @@ impl Model {
         );
         for id in 0..800 {
             let expected = self.ids.contains_key(&id);
-            assert_eq!(self.dedup.contains(key(u64::from(id))), expected, "id {id}");
+            assert_eq!(
+                self.dedup.contains(key(u64::from(id))).unwrap(),
+                expected,
+                "id {id}"
+            );
         }
     }
 }

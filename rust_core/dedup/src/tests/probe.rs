@@ -12,7 +12,7 @@ fn keys(numbers: std::ops::Range<u64>) -> Vec<Option<DedupKey>> {
 /// As a caller with a lock does it.
 fn insert_all(dedup: &mut Dedup, keys: &[Option<DedupKey>], position: u64) -> Vec<bool> {
     let mut probed = Probed::default();
-    dedup.runs().probe(keys, &mut probed);
+    dedup.runs().probe(keys, &mut probed).unwrap();
     assert!(dedup.insert_all(keys, &mut probed, at(position)));
     probed.seen().to_vec()
 }
@@ -46,7 +46,7 @@ fn an_insert_reads_nothing_from_the_disk() {
     maintain(&mut dedup, 500).unwrap();
     let keys = keys(0..50);
     let mut probed = Probed::default();
-    dedup.runs().probe(&keys, &mut probed);
+    dedup.runs().probe(&keys, &mut probed).unwrap();
     assert!(probed.seen().iter().all(|seen| *seen));
     // As if the lookup had found none: the filters of the runs would let each of them through.
     probed.seen.fill(false);
@@ -63,16 +63,16 @@ fn an_insert_reads_nothing_from_the_disk() {
 fn ids_spilled_between_lookup_and_insert_are_not_missed() {
     let mut dedup = open(&FaultyFilesystem::new());
     for number in 0..60 {
-        dedup.insert(key(number), at(number + 1));
+        dedup.insert(key(number), at(number + 1)).unwrap();
     }
     let runs = dedup.runs();
     let keys = keys(0..60);
     let mut probed = Probed::default();
-    runs.probe(&keys, &mut probed);
+    runs.probe(&keys, &mut probed).unwrap();
     assert!(probed.seen().iter().all(|seen| !seen));
     maintain(&mut dedup, 60).unwrap();
     assert!(!dedup.insert_all(&keys, &mut probed, at(61)));
-    runs.probe_again(&keys, &mut probed);
+    runs.probe_again(&keys, &mut probed).unwrap();
     assert!(dedup.insert_all(&keys, &mut probed, at(61)));
     assert!(probed.seen().iter().all(|seen| *seen));
 }
@@ -82,24 +82,24 @@ fn a_second_lookup_reads_only_runs_that_were_added() {
     let filesystem = FaultyFilesystem::new();
     let mut dedup = open(&filesystem);
     for number in 0..60 {
-        dedup.insert(key(number), at(number + 1));
+        dedup.insert(key(number), at(number + 1)).unwrap();
     }
     maintain(&mut dedup, 60).unwrap();
     let old_run = Path::new("/dedup").join(names(&filesystem, ".run").remove(0));
     let runs = dedup.runs();
     let keys = keys(0..10);
     let mut probed = Probed::default();
-    runs.probe(&keys, &mut probed);
+    runs.probe(&keys, &mut probed).unwrap();
     assert!(probed.seen().iter().all(|seen| *seen));
     // As if it had found none; the run is broken from now on.
     probed.seen.fill(false);
     filesystem.flip(&old_run, 4_500, 1);
     for number in 60..120 {
-        dedup.insert(key(number), at(number + 1));
+        dedup.insert(key(number), at(number + 1)).unwrap();
     }
     maintain(&mut dedup, 120).unwrap();
     assert!(!dedup.insert_all(&keys, &mut probed, at(121)));
-    runs.probe_again(&keys, &mut probed);
+    runs.probe_again(&keys, &mut probed).unwrap();
     assert!(dedup.insert_all(&keys, &mut probed, at(121)));
     maintain(&mut dedup, 121).unwrap();
     assert_eq!(dedup.stats().damaged_runs, 0, "it was not read again");
@@ -112,7 +112,7 @@ fn runs_that_were_merged_or_expired_since_the_lookup_need_no_second_one() {
     // Four runs, which a merge may take.
     for number in 0..=(4 * 56) {
         position += 1;
-        dedup.insert(key(number), at(position));
+        dedup.insert(key(number), at(position)).unwrap();
         while let Some(job) = dedup.begin_spill(at(position)) {
             dedup.finish_maintenance(job.run()).unwrap();
         }
@@ -120,7 +120,7 @@ fn runs_that_were_merged_or_expired_since_the_lookup_need_no_second_one() {
     assert_eq!(dedup.stats().runs, 4);
     let keys = keys(0..10);
     let mut probed = Probed::default();
-    dedup.runs().probe(&keys, &mut probed);
+    dedup.runs().probe(&keys, &mut probed).unwrap();
     let merge = dedup.begin_tidying().unwrap();
     dedup.finish_maintenance(merge.run()).unwrap();
     assert_eq!(dedup.stats().runs, 1);
@@ -139,7 +139,7 @@ fn a_spill_waits_for_no_merge() {
     let mut merge = None;
     for number in 0..2_000 {
         position += 1;
-        assert_eq!(dedup.insert(key(number), at(position)), Seen::New);
+        assert_eq!(dedup.insert(key(number), at(position)).unwrap(), Seen::New);
         while let Some(job) = dedup.begin_spill(at(position)) {
             dedup.finish_maintenance(job.run()).unwrap();
         }
@@ -156,11 +156,11 @@ fn a_spill_waits_for_no_merge() {
     dedup.finish_maintenance(merge.unwrap().run()).unwrap();
     maintain(&mut dedup, position).unwrap();
     assert!(dedup.stats().runs < 12, "{:?}", dedup.stats());
-    assert!((0..2_000).all(|number| dedup.contains(key(number))));
+    assert!((0..2_000).all(|number| dedup.contains(key(number)).unwrap()));
     persist(&mut dedup, position).unwrap();
     filesystem.crash(Crash::LoseUnsynced);
     let dedup = open(&filesystem);
-    assert!((0..2_000).all(|number| dedup.contains(key(number))));
+    assert!((0..2_000).all(|number| dedup.contains(key(number)).unwrap()));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_merge_brings_no_run_back_that_was_dropped_meanwhile() {
     let (mut dedup, _) = open_with(&filesystem, budget.clone());
     let mut merge = None;
     for number in 0..2_000 {
-        dedup.insert(key(number), at(number + 1));
+        dedup.insert(key(number), at(number + 1)).unwrap();
         while let Some(job) = dedup.begin_spill(at(number + 1)) {
             dedup.finish_maintenance(job.run()).unwrap();
         }
@@ -188,7 +188,7 @@ fn a_merge_brings_no_run_back_that_was_dropped_meanwhile() {
     // Its runs are long out of the budget.
     dedup.finish_maintenance(merge.unwrap().run()).unwrap();
     maintain(&mut dedup, 2_000).unwrap();
-    assert!(!dedup.contains(key(0)) && dedup.contains(key(1_999)));
+    assert!(!dedup.contains(key(0)).unwrap() && dedup.contains(key(1_999)).unwrap());
     assert!(dedup.stats().disk_bytes <= disk_bytes);
     assert_eq!(dedup.stats().ids_dropped_unspilled, 0);
     assert_eq!(
@@ -197,14 +197,14 @@ fn a_merge_brings_no_run_back_that_was_dropped_meanwhile() {
         "no file is left behind"
     );
     drop(dedup);
-    assert!(!open_with(&filesystem, budget).0.contains(key(0)));
+    assert!(!open_with(&filesystem, budget).0.contains(key(0)).unwrap());
 }
 
 #[test]
 fn ids_that_are_pushed_out_unspilled_are_counted_and_shorten_the_window() {
     let mut dedup = open(&FaultyFilesystem::new());
     for number in 0..5 * 56 {
-        dedup.insert(key(number), at(number + 1));
+        dedup.insert(key(number), at(number + 1)).unwrap();
     }
     let stats = dedup.stats();
     assert_eq!(stats.ids_dropped_unspilled, 56);
@@ -217,11 +217,11 @@ fn ids_that_are_pushed_out_unspilled_are_counted_and_shorten_the_window() {
 fn a_recovery_that_maintains_drops_nothing() {
     let mut dedup = open(&FaultyFilesystem::new());
     for number in 0..3_000 {
-        dedup.insert(key(number), at(number + 1));
+        dedup.insert(key(number), at(number + 1)).unwrap();
         if dedup.needs_maintenance() {
             dedup.maintain_now(at(3_000)).unwrap();
         }
     }
     assert_eq!(dedup.stats().ids_dropped_early, 0);
-    assert!((0..3_000).all(|number| dedup.contains(key(number))));
+    assert!((0..3_000).all(|number| dedup.contains(key(number)).unwrap()));
 }

@@ -30,7 +30,7 @@ fn insert_with_four_million_ids() {
             let keys: Vec<_> = (first..first + 100).map(key).collect();
             let start = clock.monotonic_nanos();
             for key in keys {
-                assert_eq!(dedup.insert(key, at(first + 1)), Seen::New);
+                assert_eq!(dedup.insert(key, at(first + 1)).unwrap(), Seen::New);
             }
             let took = clock.monotonic_nanos() - start;
             nanos += took;

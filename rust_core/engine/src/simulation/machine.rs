@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use penstock_decode::Workspace;
+use penstock_dedup::{Dedup, DedupStats};
 use penstock_disk::{Crash, FaultyFilesystem, Filesystem, Random};
 use penstock_model::{AckLevel, Clock as _, DecodeLimits, ManualClock, Position};
 use penstock_segment::{Codec, SegmentFile, SegmentOptions, TableKind};
@@ -250,12 +251,18 @@ impl Machine {
     }
 
     fn window_was_shortened(&self) -> bool {
-        let Some(life) = &self.life else {
-            return self.window_was_shortened;
-        };
-        let sequencer = life.engine.shared.sequencer.lock();
-        let stats = sequencer.dedup.as_ref().map(penstock_dedup::Dedup::stats);
-        self.window_was_shortened || stats.is_some_and(|stats| stats.ids_dropped_early > 0)
+        self.window_was_shortened || self.dedup_stats().ids_dropped_early > 0
+    }
+
+    /// All zero if no process runs.
+    pub(super) fn dedup_stats(&self) -> DedupStats {
+        self.life.as_ref().map_or_else(DedupStats::default, |life| {
+            let sequencer = life.engine.shared.sequencer.lock();
+            sequencer
+                .dedup
+                .as_ref()
+                .map_or_else(DedupStats::default, Dedup::stats)
+        })
     }
 
     /// Whether an id may be stored twice because the window has let it go.
@@ -508,6 +515,10 @@ impl Machine {
 
     pub(super) fn check_but(&mut self, allowed: Allowed) {
         self.take_events();
+        assert!(
+            self.may_be_damaged || self.dedup_stats().damaged_runs == 0,
+            "no run of ids is given up for what passes (DUP-2)"
+        );
         let window_ms = u64::try_from(self.options.dedup_window.as_millis()).unwrap();
         let allowed = Allowed {
             window_ms: window_ms - TICKS_MS,

@@ -70,7 +70,8 @@ fn what_is_behind_damage_in_the_last_file_is_read_too() {
     for name in 1..=3 {
         put(&log, name, 1900);
     }
-    let (file, _) = (machine.files(".wal")[0].clone(), drop(log));
+    let file = machine.files(".wal")[0].clone();
+    drop(log);
     machine.filesystem.flip(&file, 2 * 4096 + 200, 1);
     let (records, report) = machine.tail();
     let names: Vec<u8> = records.iter().map(|record| record.context[0]).collect();
