@@ -8,7 +8,8 @@ use penstock_disk::Random;
 use super::request::{Level, Request, SNAPSHOT, VISITOR};
 use crate::answer::{Completion, Submission};
 
-/// Ids are taken from a small pool now and then, so that copies meet in flight.
+/// Ids are taken from a small pool now and then, so that copies meet in flight; now and then from
+/// all that there are, so that copies come long after.
 const RECENT_IDS: u64 = 8;
 
 /// Longest filler of an event: several records then fill a file of the log.
@@ -103,9 +104,19 @@ impl Model {
         self.send(again, now_ms)
     }
 
+    /// Ids that were never sent.
+    pub(super) const fn new_ids(&mut self, count: u64) -> std::ops::Range<u64> {
+        self.next_id += count;
+        self.next_id - count..self.next_id
+    }
+
     fn some_id(&mut self, random: &mut Random) -> u64 {
         if self.next_id > 0 && random.once_in(5) {
-            return self.next_id - 1 - random.below(RECENT_IDS.min(self.next_id));
+            let among = match random.below(4) {
+                0 => self.next_id,
+                _ => RECENT_IDS.min(self.next_id),
+            };
+            return self.next_id - 1 - random.below(among);
         }
         self.next_id += 1;
         self.next_id - 1

@@ -8,9 +8,10 @@ use penstock_model::Clock as _;
 use penstock_segment::Codec;
 
 use super::counts::Counts;
-use super::machine::{Machine, options};
+use super::machine::{DATA_DIRECTORY, Machine, options};
 use super::probe;
 use super::query::Query;
+use super::request::Request;
 use super::rot;
 use super::table::{CommitError, Mishap};
 
@@ -23,6 +24,10 @@ const YEAR_US: i64 = 365 * 24 * 3_600 * 1_000_000;
 
 /// Disk left when it is about to be full.
 const MAX_FREE_BYTES: u64 = 60 << 10;
+
+/// Generations of ids that some worlds begin with, and the ids of each: enough for files to be merged.
+const EARLIER_GENERATIONS: u64 = 5;
+const GENERATION_IDS: u64 = 56;
 
 pub(super) struct World {
     seed: u64,
@@ -61,6 +66,9 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> Counts {
+        if self.machine.options.dedup_memory_bytes == 16 << 10 && self.machine.random.once_in(3) {
+            self.live_before();
+        }
         self.machine.watch();
         self.begin_life();
         for _ in 0..TURNS {
@@ -87,6 +95,24 @@ impl World {
     }
 
     // Lives.
+
+    /// A life before the one that is looked at, whose ids are on the disk, and not merged yet.
+    fn live_before(&mut self) {
+        let machine = &mut self.machine;
+        machine.begin();
+        for _ in 0..EARLIER_GENERATIONS {
+            let ids = machine.model.new_ids(GENERATION_IDS);
+            machine.send(Request::of(ids));
+            machine.take_in();
+            machine.life().lives.supervisor.turn();
+        }
+        machine.build();
+        machine
+            .commit(Mishap::default())
+            .expect("nothing is in its way");
+        machine.collect_answers();
+        machine.end_life();
+    }
 
     fn begin_life(&mut self) {
         self.query = None;
@@ -128,6 +154,10 @@ impl World {
 
     fn settle(&mut self) {
         self.machine.settle(self.seed, &mut self.counts);
+        let runs = runs(&self.machine);
+        self.counts.worlds_with_runs |= u64::from(!runs.is_empty());
+        let merged = |(first, last): &(String, String)| first != last;
+        self.counts.worlds_with_merged_runs |= u64::from(runs.iter().any(merged));
         if self.machine.random.once_in(20) && !self.machine.faulty.is_off() {
             let fork = self.machine.faulty.fork();
             self.counts.rotten_disks += rot::check(&self.machine, &fork);
@@ -150,7 +180,12 @@ impl World {
                 machine.life().lives.background.turn();
             }
             69..77 => self.commit(),
-            77..80 => machine.life().lives.supervisor.turn(),
+            77..80 => {
+                machine.life().lives.supervisor.turn();
+                if machine.random.once_in(2) {
+                    machine.life().lives.tidier.turn();
+                }
+            }
             80 => machine.life().lives.tidier.turn(),
             81 => machine.life().lives.sealer.turn(),
             82..86 => {
@@ -222,6 +257,21 @@ impl World {
             }
         }
     }
+}
+
+/// First and last number of each run of ids on the disk.
+fn runs(machine: &Machine) -> Vec<(String, String)> {
+    let directory = Path::new(DATA_DIRECTORY).join("dedup");
+    // Not there before the first life.
+    let names = machine.filesystem.read_dir(&directory).unwrap_or_default();
+    let names = names.iter().filter_map(|name| name.to_str());
+    names
+        .filter_map(|name| {
+            let numbers = name.strip_prefix("run-")?.strip_suffix(".run")?;
+            let (first, last) = numbers.split_once('-')?;
+            Some((first.to_owned(), last.to_owned()))
+        })
+        .collect()
 }
 
 fn plan_crash(machine: &mut Machine) {
