@@ -453,8 +453,8 @@ impl<T: Send + 'static> Foreground<T> {
         let mut looked_up = self.look_up(ids, Runs::probe);
         let (mut sequencer, position) = loop {
             if looked_up.is_err() {
-                // Whether an event is new can't be said, so none is taken (DUP-1). The tidier has the
-                // disk's word on this in the journal.
+                // Whether an event is new can't be said, so none is taken (DUP-1). The tidier asks the
+                // disk again, and reports what that says.
                 let code = Code::StorageFailed;
                 self.shared.metrics.requests_refused(code);
                 let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);

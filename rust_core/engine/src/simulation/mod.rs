@@ -113,7 +113,8 @@ fn nothing_acknowledged_is_lost_or_doubled_in_any_world() {
     let counts = *total.lock();
     say(&format!(
         "simulation: {} crash points and {} rotten disks in {} worlds (seeds from {first}; \
-         in {} ids came to the disk, in {} files of them were merged), {} operations of the disk, {} events acknowledged, {} s",
+         in {} ids came to the disk, in {} files of them were merged), \
+         {} operations of the disk, {} events acknowledged, {} s",
         counts.crash_points,
         counts.rotten_disks,
         counts.worlds,
