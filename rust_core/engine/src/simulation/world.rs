@@ -34,6 +34,9 @@ pub(super) struct World {
     machine: Machine,
     counts: Counts,
     query: Option<Query>,
+    /// Whether the disk fails in many turns, so that failures meet: of what failed before, of what is
+    /// mended, and of a start.
+    fails_often: bool,
 }
 
 impl World {
@@ -57,7 +60,9 @@ impl World {
         if random.once_in(4) {
             options.batch_cache_bytes = 0;
         }
+        let fails_often = random.once_in(8);
         Self {
+            fails_often,
             seed,
             machine,
             counts: Counts::default(),
@@ -168,6 +173,9 @@ impl World {
 
     fn turn(&mut self) {
         let machine = &mut self.machine;
+        if self.fails_often && machine.random.once_in(5) {
+            plan_fault(machine);
+        }
         match machine.random.below(100) {
             0..25 => machine.send_something(),
             25..42 => {
