@@ -10,7 +10,6 @@ import pytest
 
 from conftest import StartServer
 from durability.waiting import until
-from support.server import RunningServer
 
 pytestmark = pytest.mark.service
 
@@ -25,15 +24,6 @@ def body_of(count: int) -> dict[str, object]:
         {"event": "counted", "distinct_id": "ada", "uuid": str(uuid.uuid4())} for _ in range(count)
     ]
     return {"api_key": "phc_damaged_ids", "batch": events}
-
-
-def damaged_runs(server: RunningServer) -> int:
-    (line,) = (
-        line
-        for line in server.get_admin("/metrics").body.decode().splitlines()
-        if line.startswith("penstock_dedup_damaged_runs ")
-    )
-    return int(line.split()[1])
 
 
 def test_repeats_are_refused_until_a_rotten_file_of_ids_is_set_aside(start: StartServer) -> None:
@@ -53,7 +43,7 @@ def test_repeats_are_refused_until_a_rotten_file_of_ids_is_set_aside(start: Star
             (byte,) = file.read(1)
             file.seek(offset + 100)
             file.write(bytes([byte ^ 1]))
-    assert damaged_runs(server) == 0
+    assert server.metric("penstock_dedup_damaged_runs") == 0
     answer = server.post_json("/batch", first)
     assert (answer.status, answer.header("Retry-After") is not None) == (503, True)
     assert answer.body == b"transient error, please retry"
@@ -62,7 +52,7 @@ def test_repeats_are_refused_until_a_rotten_file_of_ids_is_set_aside(start: Star
     assert others.count(200) > OTHERS / 2
 
     until(lambda: server.post_json("/batch", first).status == 200, "the file set aside", server)
-    assert damaged_runs(server) == 1
+    assert server.metric("penstock_dedup_damaged_runs") == 1
     until(lambda: len(list(directory.glob("*.damaged"))) == 1, "kept for a look", server)
     assert "a block is damaged" in server.log()
     (rows,) = server.query("SELECT count(*) AS n FROM events")

@@ -49,14 +49,6 @@ def name_of(row):
     return f"row {row} {uuid.uuid4()}"
 
 
-def metric(server, line):
-    """Read one series; 0 while it is not there."""
-    for found in server.get_admin("/metrics").body.decode().splitlines():
-        if found.startswith(f"{line} "):
-            return float(found.rsplit(" ", 1)[1])
-    return 0.0
-
-
 def test_row_1_one_bad_event_does_not_poison_its_batch(running_server):
     name = name_of(1)
     bad = [
@@ -84,8 +76,8 @@ def test_row_2_an_unknown_token_is_told_and_counted(start):
     response = send(server, batch(event("x"), token="phc_unknown"))
     assert (response.status, response.body[:20]) == (401, b"API key is not valid")
     refused = 'penstock_engine_requests_refused_total{code="unknown_token"}'
-    assert metric(server, refused) == 1
-    assert metric(server, 'penstock_http_requests_total{route="batch",status="401"}') == 1
+    assert server.metric(refused) == 1
+    assert server.metric('penstock_http_requests_total{route="batch",status="401"}') == 1
     assert send(server, batch(event("x"), token="phc_known")).status == 200
 
 
@@ -99,7 +91,7 @@ def test_row_3_nothing_that_is_answered_with_200_is_dropped_unseen(start):
     refused = server.query("SELECT event FROM rejected")
     assert len(stored) + len(refused) == len(sent)
     counts = {
-        code: metric(server, f"penstock_engine_events_{code}")
+        code: server.metric(f"penstock_engine_events_{code}")
         for code in ('total{outcome="accepted"}', 'rejected_total{code="missing_distinct_id"}')
     }
     assert list(counts.values()) == [3, 1]
@@ -200,13 +192,13 @@ def test_row_8_config_is_always_answered_so_that_compression_stays_on(running_se
 
 def test_row_9_a_truncated_gzip_body_is_refused_and_counted(running_server):
     line = 'penstock_engine_requests_refused_total{code="invalid_gzip"}'
-    before = metric(running_server, line)
+    before = running_server.metric(line)
     whole = gzip.compress(json.dumps(batch(event("x"))).encode())
     for cut in (len(whole) - 1, len(whole) - 8, len(whole) // 2, 12):
         response = running_server.request("POST", "/e/", body=whole[:cut])
         assert response.status == 400
         assert response.body.startswith(b"failed to decode request: invalid GZIP data")
-    assert metric(running_server, line) == before + 4
+    assert running_server.metric(line) == before + 4
 
 
 def test_row_9_whose_gzip_is_truncated_can_be_found_out(running_server):

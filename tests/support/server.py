@@ -86,6 +86,13 @@ class RunningServer:
         """GET from the admin listener: `/healthz`, `/readyz`, `/metrics`."""
         return self.request("GET", target, address=self.admin)
 
+    def metric(self, series: str) -> float:
+        """Read one series of `/metrics`, by its name and labels; 0 while it is not there."""
+        for line in self.get_admin("/metrics").body.decode().splitlines():
+            if line.startswith(f"{series} "):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
     def query(self, sql: str) -> list[dict[str, Any]]:
         """Run `penstock query --format json` on the data directory and return its rows."""
         return run_query(self.data_dir, sql, self.environment, self.launcher)

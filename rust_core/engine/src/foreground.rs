@@ -26,7 +26,7 @@ use crate::dedup_keys::append_dedup_keys;
 use crate::journal::LogLevel;
 use crate::projects::Project;
 use crate::record;
-use crate::shared::{PendingRecord, Shared, error_code};
+use crate::shared::{Answer, PendingRecord, Shared, error_code};
 
 /// An admitted request that waits for a worker.
 struct Job<T> {
@@ -455,12 +455,8 @@ impl<T: Send + 'static> Foreground<T> {
             if looked_up.is_err() {
                 // Whether an event is new can't be said, so none is taken (DUP-1). The tidier asks the
                 // disk again, and reports what that says.
-                let code = Code::StorageFailed;
-                self.shared.metrics.requests_refused(code);
                 let answer = make_answer(ticket, ack, form, &batch).telling(&came_as, told);
-                self.shared
-                    .completions
-                    .push(answer.not_persisted(&batch, code));
+                self.not_persisted(Some(answer), &batch, Code::StorageFailed);
                 return;
             }
             let mut sequencer = self.shared.sequencer.lock();
@@ -515,15 +511,20 @@ impl<T: Send + 'static> Foreground<T> {
         };
         drop(sequencer);
         if let Some((pending, error)) = failed {
-            let code = append_error_code(&error);
-            self.shared.metrics.requests_refused(code);
-            if let Some(answer) = pending.answer.or(early) {
-                self.shared
-                    .completions
-                    .push(answer.not_persisted(&pending.batch, code));
-            }
+            let answer = pending.answer.or(early);
+            self.not_persisted(answer, &pending.batch, append_error_code(&error));
         } else if let Some(answer) = early {
             self.shared.completions.push(answer.stored(position));
+        }
+    }
+
+    /// Counts and answers a decoded request of which nothing came to the log.
+    fn not_persisted(&self, answer: Option<Answer<T>>, batch: &Batch, code: Code) {
+        self.shared.metrics.requests_refused(code);
+        if let Some(answer) = answer {
+            self.shared
+                .completions
+                .push(answer.not_persisted(batch, code));
         }
     }
 

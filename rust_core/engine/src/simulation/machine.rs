@@ -86,6 +86,9 @@ pub(super) struct Machine {
     running: Arc<Mutex<Option<Arc<Shared<u64>>>>>,
 }
 
+/// Memory for generations of 56 ids, the smallest that there are: ids soon go to the disk.
+pub(super) const SMALL_DEDUP_MEMORY_BYTES: u64 = 16 << 10;
+
 /// Sizes at which a short life meets every border: a file holds a few groups, a table's file a few
 /// rows, the cache a few batches.
 pub(super) fn options() -> EngineOptions {

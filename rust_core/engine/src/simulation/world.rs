@@ -8,7 +8,7 @@ use penstock_model::Clock as _;
 use penstock_segment::Codec;
 
 use super::counts::Counts;
-use super::machine::{DATA_DIRECTORY, Machine, options};
+use super::machine::{DATA_DIRECTORY, Machine, SMALL_DEDUP_MEMORY_BYTES, options};
 use super::probe;
 use super::query::Query;
 use super::request::Request;
@@ -37,6 +37,8 @@ pub(super) struct World {
     /// Whether the disk fails in many turns, so that failures meet: of what failed before, of what is
     /// mended, and of a start.
     fails_often: bool,
+    /// Whether an earlier life has left ids on the disk.
+    has_earlier_ids: bool,
 }
 
 impl World {
@@ -51,8 +53,8 @@ impl World {
             options.disk_reserve_bytes = 32 << 10;
         }
         if random.once_in(3) {
-            // Generations of 56 ids: they go to the disk and are merged.
-            options.dedup_memory_bytes = 16 << 10;
+            // Ids go to the disk and are merged.
+            options.dedup_memory_bytes = SMALL_DEDUP_MEMORY_BYTES;
         }
         if random.once_in(8) {
             options.segment.codec = Codec::Zstd(1);
@@ -61,8 +63,11 @@ impl World {
             options.batch_cache_bytes = 0;
         }
         let fails_often = random.once_in(8);
+        let is_small = options.dedup_memory_bytes == SMALL_DEDUP_MEMORY_BYTES;
+        let has_earlier_ids = is_small && random.once_in(3);
         Self {
             fails_often,
+            has_earlier_ids,
             seed,
             machine,
             counts: Counts::default(),
@@ -71,7 +76,7 @@ impl World {
     }
 
     pub(super) fn run(mut self) -> Counts {
-        if self.machine.options.dedup_memory_bytes == 16 << 10 && self.machine.random.once_in(3) {
+        if self.has_earlier_ids {
             self.live_before();
         }
         self.machine.watch();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use penstock_disk::Crash;
 use penstock_model::Clock as _;
 
-use super::super::machine::{Machine, options};
+use super::super::machine::{Machine, SMALL_DEDUP_MEMORY_BYTES, options};
 use super::super::request::Request;
 use super::{machine, machine_with};
 
@@ -45,7 +45,7 @@ fn a_wall_clock_that_jumps_by_a_year_expires_and_orders_nothing() {
 fn small_window(seconds: u64) -> crate::options::EngineOptions {
     crate::options::EngineOptions {
         dedup_window: Duration::from_secs(seconds),
-        dedup_memory_bytes: 16 << 10,
+        dedup_memory_bytes: SMALL_DEDUP_MEMORY_BYTES,
         ..options()
     }
 }

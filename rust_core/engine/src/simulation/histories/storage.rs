@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use penstock_disk::{Fault, Operation};
 
-use super::super::machine::{DATA_DIRECTORY, Machine, options};
+use super::super::machine::{DATA_DIRECTORY, Machine, SMALL_DEDUP_MEMORY_BYTES, options};
 use super::super::request::Request;
 use super::super::table::Mishap;
 use super::{crash_at_every_operation, machine, machine_with};
@@ -117,7 +117,7 @@ fn a_repeat_whose_run_cannot_be_read_now_is_refused_and_not_stored_again() {
     // A run of ids that the disk does not give back for an instant says nothing of its ids. To take
     // them for new stored each of them twice, and no metric told of it if the process then died.
     let mut machine = machine_with(EngineOptions {
-        dedup_memory_bytes: 16 << 10,
+        dedup_memory_bytes: SMALL_DEDUP_MEMORY_BYTES,
         ..options()
     });
     for id in 0..60 {
