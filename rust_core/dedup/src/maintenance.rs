@@ -1,7 +1,7 @@
 //! Spills, merges and removals.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -59,6 +59,20 @@ pub struct MaintenanceDone {
     garbage: Vec<Garbage>,
     removal: Result<(), DedupError>,
     work: WorkDone,
+}
+
+impl MaintenanceDone {
+    /// A file that a lookup could not read, for which a request was refused, and that was read whole
+    /// since.
+    pub fn read_again(&self) -> Option<&Path> {
+        match &self.work {
+            WorkDone::Checked {
+                run,
+                outcome: Ok(()),
+            } => Some(&run.path),
+            _ => None,
+        }
+    }
 }
 
 impl MaintenanceJob {

@@ -230,6 +230,14 @@ impl<T: Send + 'static> DedupTidier<T> {
 /// Does a job without the lock. False if it failed: then it is handed out again later.
 fn finish_dedup_job<T: Send + 'static>(shared: &Shared<T>, job: MaintenanceJob) -> bool {
     let done = job.run();
+    if let Some(file) = done.read_again() {
+        // What failed the first time is gone; without this nothing names the file.
+        shared.journal.add(
+            LogLevel::Warning,
+            "dedup_file_read_again",
+            vec![("file", file.display().to_string())],
+        );
+    }
     let result = match &mut shared.sequencer.lock().dedup {
         Some(dedup) => dedup.finish_maintenance(done),
         None => Ok(()),

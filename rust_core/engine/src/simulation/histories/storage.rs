@@ -137,7 +137,13 @@ fn a_repeat_whose_run_cannot_be_read_now_is_refused_and_not_stored_again() {
         machine.take_in();
     });
     assert!(machine.model.nothing_open());
+    machine.take_events();
+    machine.faulty.fail_nth(Operation::Read, 1, Fault::Io);
+    machine.stored(Request::of([3]));
     machine.life().lives.tidier.turn();
+    let told = machine.life().engine.take_log_events();
+    let names: Vec<_> = told.iter().map(|event| event.name).collect();
+    assert_eq!(names, ["dedup_file_read_again"]);
     assert_eq!(machine.dedup_stats().damaged_runs, 0);
     machine.drain_and_check();
 }
