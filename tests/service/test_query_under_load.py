@@ -57,7 +57,7 @@ def check(
     assert len(rejected) == len(set(rejected)), f"{context}: rejected rows doubled"
 
 
-# 2.5 minutes alone; with four others that compute on two processors 8, with six 14.
+# 2.5 minutes alone on two processors. Four of it side by side took 8, and six would take 14.
 @pytest.mark.timeout(1800)
 def test_a_thousand_queries_under_load_have_each_row_once(
     start: StartServer, tmp_path: Path

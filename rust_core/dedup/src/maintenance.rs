@@ -62,8 +62,7 @@ pub struct MaintenanceDone {
 }
 
 impl MaintenanceDone {
-    /// A file that a lookup could not read, for which a request was refused, and that was read whole
-    /// since.
+    /// A file that a lookup or a merge could not read, and that was read whole since.
     pub fn read_again(&self) -> Option<&Path> {
         match &self.work {
             WorkDone::Checked {
